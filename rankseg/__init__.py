@@ -1,0 +1,10 @@
+"""Choose the segmentation mask whose expected Dice or IoU is largest.
+
+``RankSEG(metric="dice")(probs)`` replaces ``probs.argmax(1)``; everything public is named here.
+"""
+
+from rankseg.api import RankSEG
+from rankseg.result import Segmentation
+
+__all__ = ["RankSEG", "Segmentation", "__version__"]
+__version__ = "0.1.0"

@@ -1,0 +1,139 @@
+"""RankSEG: a frozen configuration that decides masks and labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rankseg import validation
+from rankseg.decision import Decision
+from rankseg.fields import Field, TensorField
+from rankseg.result import Segmentation
+from rankseg.solvers import Settings, settings
+
+
+class RankSEG(nn.Module):
+    """Decide the mask or label map whose expected metric is largest.
+
+    A module without parameters or state; calling it, ``predict`` and
+    :func:`rankseg.functional.rankseg` return the same tensor, ``solve`` the reasons as well.
+
+    Parameters
+    ----------
+    metric : {'dice', 'iou', 'acc'}, default 'dice'
+        What to maximise. ``'acc'`` gives argmax labels and the 0.5 cut, which are optimal for it.
+    output_mode : {'multiclass', 'multilabel'}, default 'multiclass'
+        One label per pixel, or one mask per class.
+    solver : {'RMA', 'argmax', 'TR'}, default 'RMA'
+        ``'RMA'`` maximises the reciprocal moment approximation of the expected metric: exactly
+        for each class, without sorting. ``'argmax'`` (multiclass) and ``'TR'`` (multilabel, a fixed
+        cut) are the usual rules, for comparison. Case does not matter.
+    smooth : float >= 0, default 0
+        Pixels added to the metric's numerator and denominator. Larger values favour empty masks
+        for classes of small expected volume. Dice and IoU only.
+    pruning_prob : float in [0, 1], default 0.5
+        A class whose largest probability in an image is at most this is taken to be absent from
+        the image and skipped (``Segmentation.active`` tells). It decides whole classes: where
+        probabilities are low everywhere, lower it. Argmax, TR and accuracy skip nothing.
+    **solver_params
+        Labels by RMA: ``unassigned_policy`` ('max_score': a pixel that no class claims goes to the
+        active class that gains most, 'void': it gets ``void_index``), ``void_index`` (int, default
+        255), ``assignment`` ('published'). TR: ``threshold`` (default 0.5).
+
+    Raises
+    ------
+    TypeError, ValueError
+        On names, numbers or combinations that make no sense; the message lists what is possible.
+    NotImplementedError
+        For solvers that are planned: 'BA', 'TRNA', 'BA+TRNA', 'exact'.
+
+    Notes
+    -----
+    Labels are taken to be independent given the probabilities, and the probabilities to be
+    calibrated. Ties: a pixel is selected when its probability is strictly larger than the cut, so
+    equal pixels share their fate, and the mask does not depend on pixel order, memory layout,
+    batch or threads. Extra memory is a few megabytes beyond the result (plus one copy of an
+    input whose spatial dimensions cannot be flattened as a view).
+
+    References
+    ----------
+    Dai and Li, "RankSEG: a consistent ranking-based framework for segmentation", JMLR 24(224),
+    2023. Wang and Dai, the reciprocal moment approximation (RMA), NeurIPS 2025.
+
+    Examples
+    --------
+    >>> import torch
+    >>> probs = torch.tensor([[[0.9, 0.4, 0.3, 0.1]]])  # one image, one class, four pixels
+    >>> RankSEG(metric="dice", output_mode="multilabel")(probs)
+    tensor([[[ True,  True,  True, False]]])
+    """
+
+    def __init__(
+        self,
+        metric: str = "dice",
+        output_mode: str = "multiclass",
+        solver: str = "RMA",
+        smooth: float = 0.0,
+        pruning_prob: float = 0.5,
+        **solver_params: Any,
+    ) -> None:
+        super().__init__()
+        self._settings = settings(metric, output_mode, solver, smooth, pruning_prob, solver_params)
+
+    @property
+    def settings(self) -> Settings:
+        """The checked configuration, read-only."""
+        return self._settings
+
+    def extra_repr(self) -> str:
+        """Configuration as it would be written."""
+        chosen = self._settings
+        shown = {name: value for name, value in vars(chosen).items() if name != "parameters"}
+        return ", ".join(f"{k}={v!r}" for k, v in [*shown.items(), *chosen.parameters])
+
+    def forward(self, probs: Tensor) -> Tensor:
+        """Same as ``predict``."""
+        return self.predict(probs)
+
+    @torch.no_grad()
+    def predict(self, probs: Tensor) -> Tensor:
+        """Decide every image of a batch.
+
+        Parameters
+        ----------
+        probs : Tensor, shape (B, C, *spatial), float in [0, 1]
+            Probability of each class at each pixel, one spatial dimension or more. Multiclass
+            output does not need them to sum to one. Never modified.
+
+        Returns
+        -------
+        Tensor
+            Labels int64 (B, *spatial), or masks bool (B, C, *spatial); on the input's device.
+            One channel is binary: labels are then 0 and 1.
+
+        Raises
+        ------
+        TypeError
+            If ``probs`` is no dense floating-point tensor.
+        ValueError
+            If it has the wrong shape, or a value is NaN or outside [0, 1]; the message gives the
+            range seen.
+        """
+        return Decision(self._settings, _checked_field(probs)).prediction()
+
+    @torch.no_grad()
+    def solve(self, probs: Tensor) -> Segmentation:
+        """Decide, and say how good the result is expected to be.
+
+        Takes what ``predict`` takes and costs one to a few passes over ``probs`` more.
+        """
+        return Decision(self._settings, _checked_field(probs)).segmentation()
+
+
+def _checked_field(probs: object) -> Field:
+    field = TensorField(validation.probs_tensor(probs))
+    totals = field.totals()
+    validation.probability_range(totals.lowest, totals.peak)
+    return field

@@ -1,0 +1,6 @@
+"""Fields: whoever can answer a few reductions over the pixels can be solved."""
+
+from rankseg.fields.base import NOTHING, Field, LabelRule, Selection, Totals
+from rankseg.fields.tensor import TensorField
+
+__all__ = ["NOTHING", "Field", "LabelRule", "Selection", "TensorField", "Totals"]

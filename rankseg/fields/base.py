@@ -1,0 +1,100 @@
+"""The protocol between solvers and pixels.
+
+A solver works on small (B, C) arrays and asks a field; a field never knows a metric. All numbers a
+field returns are independent of the order in which it visits the pixels: sums are taken over
+integers (see ``tensor.py``), so threads, memory layout, batch and tiles cannot change a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+NOTHING = 1.0
+"""The threshold that selects no pixel: no probability is larger than 1."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Per row: expected volume and the extreme probabilities; float64 (B, C)."""
+
+    mu: Tensor
+    lowest: Tensor
+    peak: Tensor
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Per row: selected sum S, float64, and volume V, int64; both (B, C)."""
+
+    selected_sum: Tensor
+    volume: Tensor
+
+    def where(self, rows: Tensor, other: Selection) -> Selection:
+        """Itself in the given rows, the other selection elsewhere."""
+        return Selection(
+            torch.where(rows, self.selected_sum, other.selected_sum),
+            torch.where(rows, self.volume, other.volume),
+        )
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Per (image, class) numbers that turn the probabilities of a pixel into its label.
+
+    A class claims a pixel when p > ``claim``. Among the claimers, or among the ``eligible``
+    classes when there is none, the largest (slope p - offset) / (width - bend p) wins; the first
+    on a tie. Where nobody claims and nobody is eligible the label is ``void_index``.
+    """
+
+    claim: Tensor
+    eligible: Tensor
+    slope: Tensor
+    offset: Tensor
+    width: Tensor
+    bend: Tensor
+    void_index: int
+
+
+class Field(Protocol):
+    """Pixels of a batch, (B, C, n), behind the reductions a solver needs.
+
+    A row whose threshold is at or above its peak selects nothing and costs nothing: that is how a
+    solver leaves out rows that are pruned or finished.
+    """
+
+    pixels: int
+    """Pixels per row, n."""
+    device: torch.device
+    """Where the (B, C) arrays live."""
+
+    def totals(self) -> Totals:
+        """Expected volume, smallest and largest probability of each row; cached."""
+        ...
+
+    def above(self, threshold: Tensor) -> Selection:
+        """Sum and count of {p > threshold} in each row."""
+        ...
+
+    def between(self, image: int, class_: int, low: float, high: float) -> Tensor:
+        """Probabilities of one row in (low, high], float64, in any order."""
+        ...
+
+    def claimed_once(self, threshold: Tensor) -> Selection:
+        """As ``above``, over the pixels that exactly one class of the image claims."""
+        ...
+
+    def select(self, threshold: Tensor) -> Tensor:
+        """Masks {p > threshold}, bool (B, C, *spatial)."""
+        ...
+
+    def assign(self, rule: LabelRule) -> Tensor:
+        """Labels under the rule, int64 (B, *spatial)."""
+        ...
+
+    def measure(self, labels: Tensor) -> Selection:
+        """Sum and count of each class's region in a label map."""
+        ...

@@ -1,0 +1,39 @@
+"""The one-off form: a function instead of a configured object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from rankseg.api import RankSEG
+
+
+def rankseg(
+    probs: Tensor,
+    metric: str = "dice",
+    output_mode: str = "multiclass",
+    solver: str = "RMA",
+    smooth: float = 0.0,
+    pruning_prob: float = 0.5,
+    **solver_params: Any,
+) -> Tensor:
+    """Labels or masks whose expected metric is largest; ``RankSEG(...)(probs)`` in one call.
+
+    Parameters and errors are those of :class:`rankseg.RankSEG`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rankseg(torch.tensor([[[0.9, 0.4, 0.3, 0.1]]]), output_mode="multilabel")
+    tensor([[[ True,  True,  True, False]]])
+    """
+    decide = RankSEG(
+        metric=metric,
+        output_mode=output_mode,
+        solver=solver,
+        smooth=smooth,
+        pruning_prob=pruning_prob,
+        **solver_params,
+    )
+    return decide.predict(probs)

@@ -1,0 +1,151 @@
+"""The only home of argument checks and of their messages: what was got and what to do.
+
+Inner functions trust what passed here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _choices(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def choice(argument: str, value: object, names: Collection[str]) -> str:
+    """Return the name as it is spelled in ``names``, matched case-insensitively."""
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{argument} must be a string, one of {_choices(names)}; got {type(value).__name__}"
+        )
+    for name in names:
+        if name.lower() == value.lower():
+            return name
+    raise ValueError(f"{argument} must be one of {_choices(names)}; got {value!r}")
+
+
+def _real(argument: str, value: object, expected: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{argument} must be {expected}; got {type(value).__name__} {value!r}")
+    return float(value)
+
+
+def number_in_unit_interval(argument: str, value: object) -> float:
+    """Return a finite number in [0, 1]."""
+    number = _real(argument, value, "a number in [0, 1]")
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"{argument} must lie in [0, 1]; got {value!r}")
+    return number
+
+
+def smooth(value: object, metric: str) -> float:
+    """Return the smoothing; only Dice and IoU have one."""
+    number = _real("smooth", value, "a finite number >= 0")
+    if not (number >= 0.0 and math.isfinite(number)):
+        raise ValueError(f"smooth must be a finite number >= 0; got {value!r}")
+    if number > 0.0 and metric == "acc":
+        raise ValueError(
+            f"smooth changes 'dice' and 'iou' only, metric='acc' has none; got {value!r}: "
+            "leave it 0"
+        )
+    return number
+
+
+def integer(argument: str, value: object) -> int:
+    """Return a plain int; bools are refused."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{argument} must be an integer; got {type(value).__name__} {value!r}")
+    return int(value)
+
+
+def known_parameters(where: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse parameters that the solver does not take, naming those it does."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        takes = _choices(known) if known else "none"
+        raise ValueError(f"{where} takes no parameter {_choices(unknown)}; parameters: {takes}")
+
+
+def implemented(argument: str, value: str, ready: bool, choices: Collection[str]) -> None:
+    """Refuse a known name whose implementation is not there yet."""
+    if not ready:
+        raise NotImplementedError(
+            f"{argument}={value!r} is not implemented yet; use one of {_choices(choices)}"
+        )
+
+
+def assignment(value: object, ready: Collection[str]) -> str:
+    """Return the label rule's name; the ascent rule is known but not there yet."""
+    name = choice("assignment", value, [*ready, "ascent"])
+    implemented("assignment", name, name in ready, ready)
+    return name
+
+
+def void_index_is_used(given: bool, policy: str) -> None:
+    """Refuse a void label under a policy that never writes it."""
+    if given and policy != "void":
+        raise ValueError(
+            f"void_index is written only with unassigned_policy='void'; got {policy!r}: "
+            "set the policy or leave void_index out"
+        )
+
+
+def combination(solver: str, output_mode: str, possible: Collection[str]) -> None:
+    """Refuse a solver that cannot serve the output mode."""
+    if solver not in possible:
+        raise ValueError(
+            f"solver={solver!r} makes no sense with output_mode={output_mode!r}; "
+            f"possible there: {_choices(possible)}"
+        )
+
+
+def probs_tensor(probs: object) -> Tensor:
+    """Check everything about ``probs`` but its values; returns it plain and without gradient."""
+    if not isinstance(probs, Tensor):
+        raise TypeError(
+            f"probs must be a torch.Tensor of shape (B, C, *spatial); got {type(probs).__name__}"
+            + (": use torch.from_numpy(probs)" if type(probs).__module__ == "numpy" else "")
+        )
+    if probs.layout != torch.strided or probs.is_quantized or probs.is_meta:
+        kind = "meta" if probs.is_meta else "quantized" if probs.is_quantized else probs.layout
+        raise TypeError(f"probs must be a dense tensor with values; got a {kind} tensor")
+    if probs.dtype not in FLOAT_DTYPES:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOAT_DTYPES)
+        raise TypeError(
+            f"probs must be one of {names}; got {str(probs.dtype).removeprefix('torch.')}: "
+            "pass probabilities (after softmax or sigmoid), not labels or 8-bit values"
+        )
+    shape = tuple(probs.shape)
+    if probs.ndim < 3:
+        raise ValueError(
+            f"probs must have shape (B, C, *spatial) with at least one spatial dimension; "
+            f"got shape {shape}: add the missing dimensions, e.g. probs[None] for one image"
+        )
+    if 0 in shape[1:]:
+        raise ValueError(f"probs has an empty class or spatial dimension; got shape {shape}")
+    return probs.detach().as_subclass(Tensor)
+
+
+def probability_range(lowest: Tensor, peak: Tensor) -> None:
+    """Check the values, from each row's smallest and largest; NaN in a row shows in both."""
+    if lowest.numel() == 0:
+        return
+    low, high = lowest.min().item(), peak.max().item()  # min and max keep NaN
+    if math.isnan(low) or math.isnan(high):
+        bad = int((lowest.isnan() | peak.isnan()).sum().item())
+        raise ValueError(
+            f"probs contains NaN, in {bad} of {lowest.numel()} (image, class) pairs; "
+            "check the model's output, or replace them before deciding"
+        )
+    if low < 0.0 or high > 1.0:
+        rounding = low > -1e-3 and high < 1.001
+        advice = "clamp(0, 1) if this is rounding" if rounding else "apply softmax or sigmoid first"
+        raise ValueError(f"probs must lie in [0, 1], got min={low:.9g}, max={high:.9g}; {advice}")

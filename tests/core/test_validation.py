@@ -1,0 +1,121 @@
+"""Every refusal says what was got and what to do."""
+
+import numpy as np
+import pytest
+import torch
+
+from rankseg import RankSEG
+from rankseg.functional import rankseg
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"metric": "f1"}, ValueError, r"metric must be one of 'dice', 'iou', 'acc'; got 'f1'"),
+        ({"metric": 3}, TypeError, r"metric must be a string, one of 'dice'.*got int"),
+        ({"output_mode": "binary"}, ValueError, r"'multiclass', 'multilabel'; got 'binary'"),
+        ({"solver": "fast"}, ValueError, r"solver must be one of 'RMA', 'argmax', 'TR'.*'fast'"),
+        ({"solver": "BA"}, NotImplementedError, r"'BA' is not implemented yet; use one of 'RMA'"),
+        ({"solver": "trna"}, NotImplementedError, r"'TRNA' is not implemented"),
+        ({"solver": "BA+TRNA", "eps": 1e-4}, NotImplementedError, r"'BA\+TRNA' is not"),
+        ({"solver": "exact"}, NotImplementedError, r"'exact' is not implemented"),
+        ({"solver": "TR"}, ValueError, r"'TR' makes no sense.*'multiclass'.*'RMA', 'argmax'"),
+        (
+            {"solver": "argmax", "output_mode": "multilabel"},
+            ValueError,
+            r"'argmax' makes no sense.*'multilabel'; possible there: 'RMA', 'TR'",
+        ),
+        ({"smooth": -1}, ValueError, r"smooth must be a finite number >= 0; got -1"),
+        ({"smooth": float("nan")}, ValueError, r"smooth must be a finite number >= 0; got nan"),
+        ({"smooth": float("inf")}, ValueError, r"smooth must be a finite number"),
+        ({"smooth": "1"}, TypeError, r"smooth must be a finite number >= 0; got str '1'"),
+        ({"smooth": True}, TypeError, r"smooth must be .*; got bool True"),
+        ({"smooth": 1.0, "metric": "acc"}, ValueError, r"'acc' has none; got 1.0: leave it 0"),
+        ({"pruning_prob": 1.5}, ValueError, r"pruning_prob must lie in \[0, 1\]; got 1.5"),
+        ({"pruning_prob": float("nan")}, ValueError, r"pruning_prob must lie in \[0, 1\]; got nan"),
+        ({"pruning_prob": None}, TypeError, r"pruning_prob must be a number in \[0, 1\]"),
+        ({"eps": 1e-4}, ValueError, r"takes no parameter 'eps'; parameters: 'assignment'"),
+        ({"pruning": 0.1}, ValueError, r"takes no parameter 'pruning'"),
+        (
+            {"eps": 1e-4, "output_mode": "multilabel"},
+            ValueError,
+            r"with output_mode='multilabel' takes no parameter 'eps'; parameters: none",
+        ),
+        (
+            {"unassigned_policy": "void", "output_mode": "multilabel"},
+            ValueError,
+            r"takes no parameter 'unassigned_policy'",
+        ),
+        ({"unassigned_policy": "zero"}, ValueError, r"one of 'max_score', 'void'; got 'zero'"),
+        ({"void_index": 7}, ValueError, r"only with unassigned_policy='void'; got 'max_score'"),
+        (
+            {"unassigned_policy": "void", "void_index": 1.5},
+            TypeError,
+            r"void_index must be an integer; got float 1.5",
+        ),
+        ({"assignment": "ascent"}, NotImplementedError, r"'ascent' is not implemented yet"),
+        ({"assignment": "best"}, ValueError, r"assignment must be one of 'published'"),
+        (
+            {"solver": "TR", "output_mode": "multilabel", "threshold": 2},
+            ValueError,
+            r"threshold must lie in \[0, 1\]; got 2",
+        ),
+    ],
+)
+def test_bad_configuration(options, error, message):
+    with pytest.raises(error, match=message):
+        RankSEG(**options)
+    with pytest.raises(error, match=message):
+        rankseg(torch.rand(1, 2, 4), **options)
+
+
+def test_names_are_matched_in_any_case_and_kept_as_users_write_them():
+    settings = RankSEG("DICE", "MultiLabel", "rma").settings
+    assert (settings.metric, settings.output_mode, settings.solver) == ("dice", "multilabel", "RMA")
+
+
+def spoiled(value):
+    probs = torch.rand(2, 3, 8)
+    probs[1, 2, 4] = value
+    return probs
+
+
+@pytest.mark.parametrize(
+    ("probs", "error", "message"),
+    [
+        (spoiled(1.7), ValueError, r"must lie in \[0, 1\], got min=.*max=1.7.*softmax or sigmoid"),
+        (spoiled(-0.2), ValueError, r"must lie in \[0, 1\], got min=-0.2.*softmax or sigmoid"),
+        (spoiled(1.0000002), ValueError, r"max=1.00000024; clamp\(0, 1\) if this is rounding"),
+        (spoiled(float("nan")), ValueError, r"contains NaN, in 1 of 6 \(image, class\) pairs"),
+        (spoiled(float("inf")), ValueError, r"max=inf; apply softmax or sigmoid"),
+        (spoiled(float("-inf")), ValueError, r"min=-inf"),
+        (torch.full((1, 2, 4), float("nan")), ValueError, r"NaN, in 2 of 2"),
+        (torch.randn(1, 3, 64) * 9, ValueError, r"apply softmax or sigmoid first"),
+        (torch.rand(4), ValueError, r"shape \(B, C, \*spatial\).*got shape \(4,\)"),
+        (torch.rand(2, 4), ValueError, r"at least one spatial dimension; got shape \(2, 4\)"),
+        (torch.tensor(0.5), ValueError, r"got shape \(\)"),
+        (torch.rand(2, 0, 4), ValueError, r"empty class or spatial.*\(2, 0, 4\)"),
+        (torch.rand(2, 3, 0), ValueError, r"empty class or spatial.*\(2, 3, 0\)"),
+        (torch.rand(2, 3, 5, 0), ValueError, r"empty class or spatial"),
+        (torch.ones(1, 2, 4, dtype=torch.int64), TypeError, r"float32.*got int64.*not labels"),
+        (torch.ones(1, 2, 4, dtype=torch.uint8), TypeError, r"got uint8.*8-bit"),
+        (torch.ones(1, 2, 4, dtype=torch.bool), TypeError, r"got bool"),
+        (torch.ones(1, 2, 4, dtype=torch.complex64), TypeError, r"got complex64"),
+        (np.ones((1, 2, 4), np.float32), TypeError, r"got ndarray: use torch.from_numpy\(probs\)"),
+        ([[[0.5]]], TypeError, r"must be a torch.Tensor.*got list"),
+        (None, TypeError, r"got NoneType"),
+        (torch.rand(1, 2, 4).to_sparse(), TypeError, r"dense tensor.*sparse_coo"),
+        (torch.rand(1, 2, 4, device="meta"), TypeError, r"dense tensor.*got a meta tensor"),
+    ],
+)
+@pytest.mark.parametrize("output_mode", ["multiclass", "multilabel"])
+def test_bad_probs(probs, error, message, output_mode):
+    decide = RankSEG(output_mode=output_mode)
+    for call in (decide, decide.predict, decide.solve):
+        with pytest.raises(error, match=message):
+            call(probs)
+
+
+def test_logits_inside_the_interval_are_not_guessed_to_be_logits():
+    probs = torch.rand(1, 2, 16) * 0.4  # could be logits, sums to less than one: taken as given
+    assert RankSEG(pruning_prob=0.0)(probs).shape == (1, 16)

@@ -1,0 +1,81 @@
+"""Slow, readable float64 truths, written from the formulas and independent of the package."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def rma_score(metric: str, selected_sum, volume, mu, smooth: float = 0.0):
+    """RMA objective of a region, elementwise; 0/0 = 0."""
+    s, v = np.asarray(selected_sum, float), np.asarray(volume, float)
+    if metric == "dice":
+        first = divide(2 * s, v + mu + 1 + smooth)
+        return first + divide(smooth, v + mu + smooth)
+    return divide(s + smooth, v + mu - s + smooth)
+
+
+def divide(a, b):
+    a, b = np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float))
+    return np.divide(a, b, out=np.zeros_like(a), where=b != 0)
+
+
+def best_rma(metric: str, row, smooth: float = 0.0) -> float:
+    """Largest RMA objective over all volumes; the best mask of a volume is its largest pixels."""
+    ordered = np.sort(np.asarray(row, float))[::-1]
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    scores = rma_score(metric, sums, np.arange(len(ordered) + 1), sums[-1], smooth)
+    return float(scores.max())
+
+
+def subsets(size: int) -> Iterator[np.ndarray]:
+    for bits in itertools.product([False, True], repeat=size):
+        yield np.array(bits)
+
+
+def best_rma_of_all_subsets(metric: str, row, smooth: float = 0.0) -> float:
+    row = np.asarray(row, float)
+    return max(
+        float(rma_score(metric, row[mask].sum(), mask.sum(), row.sum(), smooth))
+        for mask in subsets(len(row))
+    )
+
+
+def score_of_mask(metric: str, row, mask, smooth: float = 0.0) -> float:
+    row, mask = np.asarray(row, float), np.asarray(mask, bool)
+    return float(rma_score(metric, row[mask].sum(), mask.sum(), row.sum(), smooth))
+
+
+def published_labels(metric, probs, thresholds, active, smooth=0.0, policy="max_score", void=255):
+    """Published rule for one image (C, n), pixel by pixel, gains as differences of objectives.
+
+    Returns labels and, per pixel, the gap between the best and the second best candidate: where
+    it is tiny the label is a matter of rounding.
+    """
+    probs = np.asarray(probs, float)
+    claims = probs > np.asarray(thresholds)[:, None]
+    mu = probs.sum(1)
+    once = claims & (claims.sum(0) == 1)
+    s1, v1 = (probs * once).sum(1), once.sum(1)
+    classes = range(len(probs))
+    fallback = [c for c in classes if active[c]] or list(classes)
+    labels, gaps = np.full(probs.shape[1], void), np.full(probs.shape[1], np.inf)
+    for pixel in range(probs.shape[1]):
+        claimers = [c for c in classes if claims[c, pixel]]
+        if not claimers and policy == "void":
+            continue
+        candidates = claimers or fallback
+        gains = [
+            float(
+                rma_score(metric, s1[c] + probs[c, pixel], v1[c] + 1, mu[c], smooth)
+                - rma_score(metric, s1[c], v1[c], mu[c], smooth)
+            )
+            for c in candidates
+        ]
+        labels[pixel] = candidates[int(np.argmax(gains))]
+        ranked = sorted(gains, reverse=True)
+        if len(ranked) > 1:
+            gaps[pixel] = ranked[0] - ranked[1]
+    return labels, gaps
