@@ -1,0 +1,15 @@
+"""Settings shared by all tests."""
+
+import os
+
+import torch
+from hypothesis import settings
+
+# Deadlines measure a shared machine, not the code. In CI the examples are the same every time.
+settings.register_profile("rankseg", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("rankseg")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One thread a worker: threads of several workers that wait for each other cost minutes.
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+    torch.set_num_threads(1)
