@@ -45,11 +45,12 @@ def test_above_and_select(shape, dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_a_pixel_at_the_threshold_is_not_above_it(dtype):
     value = torch.tensor(0.3, dtype=dtype)
-    field = TensorField(value.expand(1, 1, 5))
+    field = TensorField(torch.stack([value] * 5 + [value + 0.5]).reshape(1, 1, 6))
     at = value.double().reshape(1, 1)
-    assert field.above(at).volume.item() == 0
-    assert field.above(at - 1e-9).volume.item() == 5  # between two numbers of a narrow dtype
-    assert not field.select(at).any()
+    assert field.above(at).volume.item() == 1
+    assert field.above(at - 1e-9).volume.item() == 6  # between two numbers of a narrow dtype
+    assert field.claimed_once(at).volume.item() == 1
+    assert field.select(at).sum() == 1
     assert field.select(at - 1e-9).all()
 
 

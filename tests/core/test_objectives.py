@@ -1,0 +1,58 @@
+"""Objectives against their definitions: gains are differences, ceilings are upper bounds."""
+
+import oracles
+import pytest
+import strategies
+import torch
+from hypothesis import given
+
+from rankseg.objectives import Accuracy, Dice, IoU, objective_for
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@given(strategies.rows(largest=200), strategies.metrics, strategies.smooths)
+def test_ceiling_is_an_upper_bound(row, metric, smooth):
+    objective = objective_for(metric, tensor(row.sum()), smooth, len(row))
+    ceiling = objective.ceiling(tensor(row.max())).item()
+    assert ceiling >= oracles.best_rma(metric, row, smooth) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+@pytest.mark.parametrize("smooth", [0.0, 0.5, 20.0])
+@pytest.mark.parametrize("p", [0.0, 0.2, 1.0])
+def test_gain_is_the_difference_of_two_objectives(metric, smooth, p):
+    mu, s, v = tensor(9.0), tensor(3.2), tensor(5.0)
+    objective = objective_for(metric, mu, smooth, 50)
+    gain = objective.gain(s, v)
+    found = (gain.slope * p - gain.offset) / (gain.width - gain.bend * p)
+    expected = objective.value(s + p, v + 1) - objective.value(s, v)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-10)
+
+
+def test_accuracy_gain_is_the_difference_too():
+    objective = Accuracy(tensor(9.0), 50)
+    gain = objective.gain(tensor(3.2), tensor(5.0))
+    difference = objective.value(tensor(3.9), tensor(6.0)) - objective.value(
+        tensor(3.2), tensor(5.0)
+    )
+    found = (gain.slope * 0.7 - gain.offset) / (gain.width - gain.bend * 0.7)
+    assert found.item() == pytest.approx(difference.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("kind", [Dice, IoU])
+def test_nothing_over_nothing_is_zero(kind):
+    objective = kind(tensor(0.0))
+    assert objective.value(tensor(0.0), tensor(0.0)).item() == 0.0
+    assert kind(tensor(0.0), 1.0).value(tensor(0.0), tensor(0.0)).item() == 1.0
+
+
+def test_written_out_by_hand():
+    mu, s, v = tensor(4.0), tensor(1.5), tensor(2.0)
+    assert Dice(mu).value(s, v).item() == pytest.approx(3 / 7)
+    assert Dice(mu, 1.0).value(s, v).item() == pytest.approx(3 / 8 + 1 / 7)
+    assert IoU(mu).value(s, v).item() == pytest.approx(1.5 / 4.5)
+    assert IoU(mu, 1.0).value(s, v).item() == pytest.approx(2.5 / 5.5)
+    assert Accuracy(mu, 10).value(s, v).item() == pytest.approx(7 / 10)
