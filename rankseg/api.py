@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rankseg import validation
@@ -97,7 +96,6 @@ class RankSEG(nn.Module):
         """Same as ``predict``."""
         return self.predict(probs)
 
-    @torch.no_grad()
     def predict(self, probs: Tensor) -> Tensor:
         """Decide every image of a batch.
 
@@ -123,7 +121,6 @@ class RankSEG(nn.Module):
         """
         return Decision(self._settings, _checked_field(probs)).prediction()
 
-    @torch.no_grad()
     def solve(self, probs: Tensor) -> Segmentation:
         """Decide, and say how good the result is expected to be.
 
