@@ -1,0 +1,75 @@
+# A fresh machine needs Python >= 3.10 with pip, and make. Every target prepares .venv by itself.
+# Another interpreter: make PYTHON=python3.12 demo
+
+SUITS := -c 'import sys; sys.exit(sys.version_info < (3, 10))'
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10 python
+PYTHON ?= $(shell for p in $(CANDIDATES); do $$p $(SUITS) 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test all-tests lint format types build clean venv
+
+help: ## show this list
+	@echo "RankSEG: make TARGET, where TARGET is"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP) ## prepare .venv (the other targets do this by themselves)
+
+demo: $(STAMP) ## run a real model on a real photograph and show what RankSEG changes
+	@$(BIN)/rankseg demo $(ARGS)
+
+test: $(STAMP) ## run the tests, without the slow ones
+	@echo "==> running the tests"
+	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+all-tests: $(STAMP) ## run every test
+	@echo "==> running every test, slow ones too"
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(STAMP) ## check style and formatting
+	@echo "==> ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP) ## repair style and formatting
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(STAMP) ## check types
+	@echo "==> mypy"
+	@$(BIN)/mypy
+
+build: $(STAMP) ## build and check the wheel and the source archive, in dist/
+	@echo "==> building"
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist .
+	@$(BIN)/python -m twine check --strict dist/*
+
+clean: ## delete .venv, caches and build results
+	@echo "==> deleting .venv, caches and build results"
+	@rm -rf $(VENV) dist build htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find rankseg rankseg_integrations tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is the last thing written: an interrupted installation is taken up again.
+$(STAMP): pyproject.toml
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(MAKE) --no-print-directory venv
+	@echo "==> installing rankseg and its tools into $(VENV) (torch is large: minutes the first time)"
+	@$(PIP) install -qq --editable ".[test,dev]"
+	@touch $@
+
+# Debian's Python may come without ensurepip: then its own pip fills the environment.
+venv:
+	@$(PYTHON) $(SUITS) 2>/dev/null || { \
+	  echo "RankSEG needs Python >= 3.10, got: $(or $(PYTHON),none of $(CANDIDATES))" >&2; \
+	  echo "Name another interpreter, for example: make PYTHON=/path/to/python3.12 demo" >&2; exit 1; }
+	@echo "==> creating $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install -qq pip; } || { \
+	  rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment: install its venv or pip package" >&2; \
+	  exit 1; }

@@ -1,0 +1,195 @@
+"""The rules of the project that no single module can see: metadata, layers, light imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rankseg
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(
+    path for name in ("rankseg", "rankseg_integrations") for path in (ROOT / name).rglob("*.py")
+)
+
+# Inner layers: what each may import of rankseg. "" is the package itself, its public names.
+LAYERS = {
+    "_require": set(),
+    "validation": set(),
+    "objectives": set(),
+    "result": set(),
+    "poisson_binomial": set(),
+    "fields": {"fields"},
+    "solvers": {"solvers", "fields", "objectives", "poisson_binomial", "validation"},
+    "assignment": {"fields", "objectives", "solvers"},
+    "decision": {"assignment", "fields", "objectives", "result", "solvers"},
+    "api": {"decision", "fields", "result", "solvers", "validation"},
+    "functional": {"api"},
+    "": {"api", "result"},
+}
+PUBLIC = {"", "api", "functional", "result", "validation", "_require"}
+HOUSEHOLD = {"torch", "numpy"}
+TERMINAL = {"typer", "rich"}
+GUESTS = {
+    *("ai_edge_litert", "dask", "imgviz", "lightning", "matplotlib", "monai", "nnunetv2", "numba"),
+    *("PIL", "rich", "safetensors", "segment_anything", "torchmetrics", "torchvision"),
+    *("transformers", "typer"),
+}
+
+
+def project() -> dict[str, Any]:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())  # type: ignore[no-any-return]
+
+
+def repository_files() -> list[Path]:
+    """Every file that is, or is about to be, under version control."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("git is not installed")
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def component(module: str) -> str:
+    """Second part of a dotted name: ``rankseg.fields.base`` belongs to ``fields``."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def imports(body: list[ast.stmt], inside_functions: bool) -> Iterator[str]:
+    """Dotted names that these statements import; ``if TYPE_CHECKING`` blocks do not count."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in line {node.lineno}"
+            yield from (_target(node.module or "", alias.name) for alias in node.names)
+        elif inside_functions or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                continue
+            for field in ("body", "orelse", "finalbody", "handlers"):
+                yield from imports(getattr(node, field, []), inside_functions)
+
+
+def _target(module: str, name: str) -> str:
+    """``from rankseg import validation`` means the module, ``import RankSEG`` the package."""
+    below = ROOT.joinpath(*module.split("."), name)
+    return f"{module}.{name}" if below.is_dir() or below.with_suffix(".py").is_file() else module
+
+
+def imported(path: Path, inside_functions: bool = True) -> set[str]:
+    return set(imports(ast.parse(path.read_text()).body, inside_functions))
+
+
+def third_parties(path: Path) -> set[str]:
+    """Packages that importing the module imports, but for the standard library's and ours."""
+    tops = {name.split(".")[0] for name in imported(path, inside_functions=False)}
+    return tops - sys.stdlib_module_names - {"rankseg", "rankseg_integrations"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_layers(path: Path) -> None:
+    module = module_name(path)
+    own = component(module)
+    seen = imported(path)
+    core = {component(name) for name in seen if name.split(".")[0] == "rankseg"}
+    if module.startswith("rankseg_integrations"):
+        private = {"_require", "validation"} if own == "_common" else set()
+        assert core <= {"", "functional"} | private
+        adapters = {component(name) for name in seen if name.startswith("rankseg_integrations")}
+        assert adapters <= {"_common"}
+        assert third_parties(path) <= HOUSEHOLD | {own}
+    elif own in LAYERS:
+        assert core <= LAYERS[own]
+        assert third_parties(path) <= HOUSEHOLD
+        assert not any(name.startswith("rankseg_integrations") for name in seen)
+    else:
+        assert not core & (set(LAYERS) - PUBLIC), "evaluation and cli stand on the api"
+        assert third_parties(path) <= HOUSEHOLD | TERMINAL
+        assert not any(name.startswith("rankseg_integrations") for name in seen)
+
+
+@pytest.mark.parametrize("module", ["rankseg", "rankseg.functional", "rankseg_integrations.torch"])
+def test_import_loads_no_framework_but_torch(module: str) -> None:
+    script = f"import sys, {module}; print(*sorted(sys.modules), sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert {"torch", module} <= loaded
+    assert not loaded & GUESTS
+
+
+def test_version_stands_in_one_place() -> None:
+    table = project()
+    assert table["project"]["dynamic"] == ["version"]
+    assert table["tool"]["hatch"]["version"]["path"] == "rankseg/__init__.py"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", rankseg.__version__)
+    assert "\nversion:" not in (ROOT / "CITATION.cff").read_text()
+
+
+def test_licence_and_types_are_shipped() -> None:
+    assert project()["project"]["license"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text()
+    for package in project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        assert (ROOT / package / "py.typed").is_file()
+
+
+def requirements(extra: str) -> set[str]:
+    """Distribution names of an extra, ``rankseg[...]`` in it resolved."""
+    names: set[str] = set()
+    for line in project()["project"]["optional-dependencies"][extra]:
+        name, _, inner = re.fullmatch(r"([\w-]+)(\[([\w,-]+)\])?[^\[]*", line).groups()
+        names |= {name} if name != "rankseg" else set().union(*map(requirements, inner.split(",")))
+    return names
+
+
+def test_all_holds_every_extra_for_users() -> None:
+    extras = set(project()["project"]["optional-dependencies"]) - {"all", "test", "dev"}
+    assert requirements("all") == set().union(*map(requirements, extras))
+
+
+def required() -> Iterator[tuple[str, str]]:
+    """Each (module, extra) that the packages ask for with ``require``."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "require":
+                values = [*node.args, *(keyword.value for keyword in node.keywords)]
+                yield tuple(ast.literal_eval(value) for value in values)
+
+
+def test_every_required_module_is_in_its_extra() -> None:
+    found = set(required())
+    assert found, "no call of require was recognised"
+    for module, extra in found:
+        distribution = {"PIL": "pillow"}.get(module.split(".")[0], module.split(".")[0])
+        assert distribution.replace("_", "-") in requirements(extra), (module, extra)
+
+
+def test_top_level_folders() -> None:
+    tops = {path.relative_to(ROOT).parts[0] for path in repository_files() if path.parent != ROOT}
+    visible = {name for name in tops if not name.startswith(".")}
+    assert visible == {"rankseg", "rankseg_integrations", "tests", "examples", "docs"}
+
+
+def test_no_machine_is_named() -> None:
+    absolute = r"(?<![\w./-])/(?:work|farm|root|home/[a-z]+)/[\w.-]+"
+    hosts = r"pypi\.or[g]|pythonhoste[d]|npmjs\.(?:or[g]|co[m])"
+    for path in repository_files():
+        text = path.read_bytes().decode("utf-8", errors="ignore")
+        assert not re.findall(f"{absolute}|{hosts}", text), path.relative_to(ROOT)
