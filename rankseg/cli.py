@@ -1,0 +1,254 @@
+"""The command line: reads options, calls the package, prints. No decision is made here.
+
+Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankseg.terminal import FAILED, USAGE, ends_with, fail, progress, stoppable
+
+if TYPE_CHECKING:
+    from rankseg.api import RankSEG
+    from rankseg.batch import Report
+
+app = typer.Typer(
+    name="rankseg",
+    rich_markup_mode="markdown",
+    help="Masks and labels with the largest expected Dice or IoU, from the probabilities you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Activation(str, Enum):
+    """What turns stored values into probabilities."""
+
+    none = "none"
+    softmax = "softmax"
+    sigmoid = "sigmoid"
+
+
+class Format(str, Enum):
+    """Format of written labels and masks."""
+
+    npy = "npy"
+    npz = "npz"
+    png = "png"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from rankseg import __version__
+
+        typer.echo(f"rankseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+    ] = False,
+) -> None:
+    """Masks and labels with the largest expected Dice or IoU, from the probabilities you have."""
+
+
+Metric = Annotated[str, typer.Option(help="What to maximise.", metavar="dice|iou|acc")]
+Solver = Annotated[
+    str, typer.Option(help="How: RMA; the usual rules are argmax (labels) and TR (masks).")
+]
+
+
+@app.command()
+def demo(
+    metric: Metric = "dice",
+    solver: Solver = "RMA",
+    output: Annotated[
+        Path, typer.Option(help="PNG to write; replaced if it exists.", metavar="PATH.png")
+    ] = Path("rankseg-demo.png"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
+) -> None:
+    """Compare the 0.5 cut and RankSEG: a real network on a real photograph with ground truth.
+
+    Needs pip install "rankseg[demo]". One photograph shows how it works and proves nothing:
+    whether you gain depends on how well your model's probabilities are calibrated.
+    """
+    if output.suffix.lower() != ".png":
+        fail(f"--output must end in .png, got {str(output)!r}", USAGE)
+    if not output.parent.is_dir():
+        fail(f"--output: there is no folder {output.parent}", USAGE)
+    from rankseg import demo as show
+    from rankseg.demo import report
+
+    decide = _decider(metric=metric, output_mode="multilabel", solver=solver)
+    with ends_with(FAILED, OSError, ImportError):
+        photo = show.load_photo()
+        probs = show.person_probabilities(photo.rgb)
+        comparison = show.compare(probs, photo.truth, decide)
+        show.save_figure(output, photo, probs, comparison)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(comparison, photo, decide, output.resolve())))
+    else:
+        report.show(comparison, output.resolve())
+
+
+def _decider(**options: Any) -> RankSEG:
+    """RankSEG for the options given; a combination that makes no sense is a usage error."""
+    from rankseg.api import RankSEG
+
+    with ends_with(USAGE, ValueError, TypeError, NotImplementedError):
+        return RankSEG(**{name: value for name, value in options.items() if value is not None})
+
+
+@app.command()
+def predict(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            help="Files, folders (the known files directly in them) or patterns.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder for the results; made if missing.", show_default=False),
+    ],
+    key: Annotated[
+        str | None, typer.Option(help="Which array, where a file holds several.")
+    ] = None,
+    channel_axis: Annotated[
+        str,
+        typer.Option(
+            metavar="INT|none",
+            help="Axis of the classes within one image (a batch axis does not count): 0 first, "
+            "-1 last, none for a map without one. By default the first; a 2-D image must say.",
+        ),
+    ] = "first",
+    batched: Annotated[
+        bool, typer.Option("--batched/--no-batched", help="Whether the first axis counts images.")
+    ] = False,
+    activation: Annotated[
+        Activation, typer.Option(help="For logits: softmax over the classes, or sigmoid.")
+    ] = Activation.none,
+    metric: Metric = "dice",
+    output_mode: Annotated[
+        str,
+        typer.Option(
+            metavar="multiclass|multilabel", help="One label per pixel, or one mask per class."
+        ),
+    ] = "multiclass",
+    solver: Solver = "RMA",
+    smooth: Annotated[
+        float, typer.Option(help="Pixels added to the metric's numerator and denominator.")
+    ] = 0.0,
+    pruning_prob: Annotated[
+        float,
+        typer.Option(help="A class whose largest probability is at most this is skipped."),
+    ] = 0.5,
+    unassigned_policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="max_score|void",
+            help="Pixels that no class claims: to the class that gains most, or void. "
+            "Labels by RMA only.",
+        ),
+    ] = None,
+    void_index: Annotated[
+        int | None, typer.Option(help="Label of void pixels; 255 if not given.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The cut of solver TR; 0.5 if not given.")
+    ] = None,
+    file_format: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="npy; npz (key: labels or masks); png for one 2-D result: labels as 8- or "
+            "16-bit grey values, a single mask as 0 and 255.",
+        ),
+    ] = Format.npy,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite/--no-overwrite", help="Replace results that exist.")
+    ] = False,
+    expected_score: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv|FILE.json",
+            help="Also write a table: expected score, volume, threshold and whether it was "
+            "active, for each class of each image.",
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Largest array unpacked into memory (npz, pt, pth); by default 32 GiB, or the "
+            "machine's memory if smaller. .npy files are mapped and have no limit.",
+        ),
+    ] = None,
+) -> None:
+    """Turn saved probabilities or logits into labels or masks, one file for each input.
+
+    Reads .npy, .npz, .pt, .pth and .safetensors (pip install "rankseg[files]"); nothing is ever
+    unpickled. Results have the input's name; labels take the smallest unsigned integer type,
+    masks are bool in the input's axis order. A file that fails stops no other: failures are
+    listed at the end and the exit code is 1 (2 for options that make no sense).
+    """
+    from rankseg import batch, files
+    from rankseg.layout import Layout, parse_axis
+
+    decide = _decider(
+        metric=metric,
+        output_mode=output_mode,
+        solver=solver,
+        smooth=smooth,
+        pruning_prob=pruning_prob,
+        unassigned_policy=unassigned_policy,
+        void_index=void_index,
+        threshold=threshold,
+    )
+    with ends_with(USAGE, ValueError):
+        axis = parse_axis(channel_axis)
+    work = batch.Work(
+        decide=decide,
+        layout=Layout(axis, batched, activation.value),
+        key=key,
+        max_bytes=max_bytes,
+        overwrite=overwrite,
+    )
+    sources, missing = files.find_inputs(inputs, files.SUFFIXES)
+    with ends_with(USAGE, ValueError):
+        jobs = batch.plan(sources, output, file_format.value)
+    with ends_with(FAILED, OSError):
+        output.mkdir(parents=True, exist_ok=True)
+    with ends_with(USAGE, ValueError):
+        batch.check_table(expected_score, overwrite)
+    report = batch.Report(failures=missing)
+    with stoppable(report.so_far), progress(jobs, "deciding") as pending:
+        batch.run(pending, work, report)
+    if expected_score is not None:
+        with ends_with(FAILED, OSError):
+            files.write_table(expected_score, batch.COLUMNS, report.rows)
+    _conclude(report, output)
+
+
+def _conclude(report: Report, output: Path) -> None:
+    """Say what was written, then one line for each failure."""
+    count = len(report.written)
+    typer.echo(f"wrote {count} {'file' if count == 1 else 'files'} to {output}")
+    for name, reason in report.failures.items():
+        typer.echo(f"failed: {name}: {reason}", err=True)
+    if report.failures:
+        raise typer.Exit(FAILED)

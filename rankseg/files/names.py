@@ -1,0 +1,64 @@
+"""Which files are meant, and how their results are called."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from rankseg.files.errors import FileError, describe
+
+
+def find_inputs(given: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Path], dict[str, str]]:
+    """Files meant by names, folders and patterns, each once, in the order given.
+
+    A folder means the files directly in it that have a known suffix, by name. A name that does
+    not exist and holds ``*``, ``?`` or ``[`` is a pattern (``**`` crosses folders), for shells
+    that expand none.
+
+    Parameters
+    ----------
+    given : iterable of str
+        What the user typed.
+    suffixes : iterable of str
+        Known suffixes, lower case with the dot.
+
+    Returns
+    -------
+    tuple
+        The files, and for every name that means no file the reason.
+    """
+    known = tuple(suffixes)
+    found: dict[Path, Path] = {}  # by resolved path: a file named twice is one input
+    missing: dict[str, str] = {}
+    for name in given:
+        try:
+            found.update((path.resolve(), path) for path in _expand(name, known))
+        except (FileError, OSError) as error:
+            missing[name] = describe(error)
+    return list(found.values()), missing
+
+
+def _expand(name: str, suffixes: tuple[str, ...]) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        return _in_folder(path, suffixes)
+    if path.exists() or not glob.has_magic(name):
+        return [path]  # a missing file is reported when it is read
+    matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+    files = [match for match in matches if not match.is_dir()]
+    if not files:
+        raise FileError("no file matches this pattern")
+    return files
+
+
+def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.is_dir())
+    if not files:
+        raise FileError(f"the folder holds no {', '.join(suffixes)} file")
+    return files
+
+
+def output_path(source: Path, folder: Path, file_format: str) -> Path:
+    """Where the result of ``source`` goes: the same stem in ``folder``, the format as suffix."""
+    return folder / f"{source.stem}.{file_format}"

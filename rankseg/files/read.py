@@ -1,0 +1,193 @@
+"""Read one array of probabilities or logits. Nothing is unpickled, no header is believed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rankseg._require import require
+from rankseg.files.errors import FileError
+from rankseg.files.headers import corrupt_if, read_header
+
+GIB = 1024**3
+
+
+def default_max_bytes() -> int:
+    """32 GiB, or the machine's memory where it is smaller and the system tells."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return 32 * GIB
+    return min(32 * GIB, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def read_array(path: Path, key: str | None = None, max_bytes: int | None = None) -> Tensor:
+    """Floating-point tensor stored in a file, on the CPU.
+
+    ``.npy`` and ``.pt`` are mapped, so that only the parts in use take memory; changing the
+    tensor does not change the file.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in one of ``SUFFIXES``.
+    key : str, optional
+        Which array, for ``.npz``, ``.safetensors`` and dicts in ``.pt``; not needed where there
+        is only one.
+    max_bytes : int, optional
+        Largest array that is unpacked into memory; default ``default_max_bytes()``.
+
+    Returns
+    -------
+    Tensor
+        float16, bfloat16, float32 or float64, in the shape stored.
+
+    Raises
+    ------
+    FileError
+        If the file is corrupt, truncated, too large, holds something else, or the key is wrong.
+    OSError
+        If it is missing or cannot be read.
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise FileError(f"unknown suffix {path.suffix!r}; known: {', '.join(SUFFIXES)}")
+    with path.open("rb") as file:  # missing, a folder, no permission: the system's own words
+        if not file.read(1):
+            raise FileError("the file is empty")
+    array = reader(path, key, default_max_bytes() if max_bytes is None else max_bytes)
+    return _floating(array)
+
+
+def _floating(array: Tensor) -> Tensor:
+    if not array.is_floating_point():
+        name = str(array.dtype).removeprefix("torch.")
+        raise FileError(f"holds {name} values, not floating-point probabilities or logits")
+    if array.layout != torch.strided:
+        raise FileError("holds a sparse tensor; store it dense")
+    return array.detach()
+
+
+def _npy(path: Path, key: str | None, max_bytes: int) -> Tensor:
+    _no_key(key, "a .npy file")
+    with path.open("rb") as file:
+        header = read_header(file, os.fstat(file.fileno()).st_size, "numpy")
+    mapped: npt.NDArray[Any] = np.memmap(
+        path,
+        dtype=header.dtype,
+        mode="c",  # copy on write: torch wants writable memory, the file must not change
+        offset=header.offset,
+        shape=header.shape,
+        order="F" if header.fortran else "C",
+    )
+    return _as_tensor(mapped)
+
+
+def _npz(path: Path, key: str | None, max_bytes: int) -> Tensor:
+    with corrupt_if("npz"), zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        info = members[_choose(key, members)]
+        with archive.open(info) as file:
+            read_header(file, info.file_size, "npz")
+        _within(info.file_size, max_bytes)
+        with archive.open(info) as file:  # zipfile stops at file_size, whatever is packed
+            return _as_tensor(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _torch(path: Path, key: str | None, max_bytes: int) -> Tensor:
+    with corrupt_if("torch"):
+        if not zipfile.is_zipfile(path):
+            raise FileError("not a torch file: truncated, corrupt, or saved by torch before 1.6")
+        _stored(path)
+        try:  # mmap: the size of a storage in the file is the most it can take
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError as error:
+            raise FileError(
+                "holds more than tensors (or is corrupt); only a tensor or a dict of tensors is "
+                "read and nothing else is unpickled: save the tensor alone"
+            ) from error
+    tensor = _member(content, key)
+    _within(tensor.numel() * tensor.element_size(), max_bytes)  # an expanded tensor is larger
+    return tensor
+
+
+def _stored(path: Path) -> None:
+    """Refuse packed members: torch.save packs nothing, and a mapped one would read as noise."""
+    with zipfile.ZipFile(path) as archive:
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise FileError("not written by torch.save: its parts are compressed")
+
+
+def _member(content: object, key: str | None) -> Tensor:
+    if isinstance(content, Tensor):
+        _no_key(key, "the file holds one tensor, which")
+        return content
+    if isinstance(content, Mapping):
+        tensors = {str(name): item for name, item in content.items() if isinstance(item, Tensor)}
+        return tensors[_choose(key, tensors)]
+    kind = type(content).__name__
+    raise FileError(f"holds a {kind}, neither a tensor nor a dict of tensors")
+
+
+def _safetensors(path: Path, key: str | None, max_bytes: int) -> Tensor:
+    library = require("safetensors", "files")
+    with corrupt_if("safetensors"):
+        try:  # the library checks every announced size against the file's
+            with library.safe_open(path, framework="pt") as archive:
+                tensor: Tensor = archive.get_tensor(_choose(key, archive.keys()))
+        except library.SafetensorError as error:
+            raise FileError(
+                f"not a readable safetensors file: truncated or corrupt ({error})"
+            ) from error
+    return tensor
+
+
+def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Tensor that shares the array's memory, unless the byte order is foreign."""
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise FileError(f"holds {array.dtype} values; store float16, float32 or float64")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return torch.from_numpy(array)
+
+
+def _choose(key: str | None, keys: Collection[str]) -> str:
+    names = ", ".join(repr(name) for name in keys)
+    if not keys:
+        raise FileError("holds no array")
+    if key is None and len(keys) > 1:
+        raise FileError(f"holds several arrays: choose one with --key; keys: {names}")
+    if key is not None and key not in keys:
+        raise FileError(f"has no key {key!r}; keys: {names}")
+    return next(iter(keys)) if key is None else key
+
+
+def _no_key(key: str | None, what: str) -> None:
+    if key is not None:
+        raise FileError(f"{what} has no keys: leave out --key {key}")
+
+
+def _within(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise FileError(
+            f"the array takes {size:,} bytes, more than the limit of {max_bytes:,}; "
+            "raise it with --max-bytes if you trust the file"
+        )
+
+
+_READERS = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".pt": _torch,
+    ".pth": _torch,
+    ".safetensors": _safetensors,
+}
+SUFFIXES = tuple(_READERS)

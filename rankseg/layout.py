@@ -1,0 +1,155 @@
+"""From an array as it lies in a file to ``(B, C, *spatial)`` probabilities, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Activation = Literal["none", "softmax", "sigmoid"]
+ChannelAxis: TypeAlias = int | Literal["first", "none"]
+
+
+def parse_axis(text: str) -> ChannelAxis:
+    """Channel axis of :class:`Layout` from what was typed.
+
+    Raises
+    ------
+    ValueError
+        If it is neither an integer nor ``first`` nor ``none``.
+    """
+    if text in ("first", "none"):
+        return cast('Literal["first", "none"]', text)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--channel-axis must be an integer or 'none', got {text!r}") from None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the classes and the images are in an array, and whether it holds logits.
+
+    Attributes
+    ----------
+    channel_axis : int, 'first' or 'none'
+        Axis of the classes *within one image*, so a batch axis does not shift it: 0 first, -1
+        last. ``'none'``: the array is one map per image. ``'first'`` is 0, except that an image
+        with two axes is refused, because it may as well be a map without a channel axis.
+    batched : bool
+        True if the first axis counts images.
+    activation : {'none', 'softmax', 'sigmoid'}
+        What turns the values into probabilities.
+    """
+
+    channel_axis: ChannelAxis = "first"
+    batched: bool = False
+    activation: Activation = "none"
+
+    def images(self, array: Tensor) -> Tensor:
+        """View of the array as ``(B, C, *spatial)``; the values are untouched.
+
+        Raises
+        ------
+        ValueError
+            If the array has no such axis, no spatial axis, or two readings.
+        """
+        batch = array if self.batched else array[None]
+        axis = self._axis(array)
+        batch = batch.unsqueeze(1) if axis is None else batch.movedim(axis, 1)
+        if batch.ndim < 3:
+            raise ValueError(f"shape {tuple(array.shape)} leaves no spatial axis")
+        return batch
+
+    def _axis(self, array: Tensor) -> int | None:
+        """Channel axis counted from the batch axis, None where there is none."""
+        axes = array.ndim - self.batched
+        shape = tuple(array.shape)
+        if self.channel_axis == "none":
+            return None
+        if self.channel_axis == "first":
+            if axes == 2:
+                raise ValueError(
+                    f"shape {shape} can be read in two ways: say --channel-axis none for one map, "
+                    "or --channel-axis 0 for classes along the first axis of an image"
+                )
+            return 1
+        if not -axes <= self.channel_axis < axes:
+            raise ValueError(
+                f"--channel-axis {self.channel_axis} does not exist in shape {shape}"
+                + (" (it counts after the batch axis)" if self.batched else "")
+            )
+        return 1 + self.channel_axis % axes
+
+    def activate(self, images: Tensor) -> Tensor:
+        """Probabilities of ``(B, C, *spatial)`` values; half precision is widened to float32.
+
+        Raises
+        ------
+        ValueError
+            For a softmax over one channel, which is 1 everywhere.
+        """
+        if self.activation == "none":
+            return images
+        wide = images if images.dtype == torch.float64 else images.float()
+        if self.activation == "sigmoid":
+            return wide.sigmoid()
+        if wide.shape[1] == 1:
+            raise ValueError("softmax over one channel is 1 everywhere: use --activation sigmoid")
+        return wide.softmax(1)
+
+    def restore(self, prediction: Tensor, masks: bool) -> Tensor:
+        """Labels or masks of all images in the layout the array came in."""
+        if masks and self.channel_axis == "none":
+            prediction = prediction.squeeze(1)
+        elif masks and isinstance(self.channel_axis, int):
+            axes = prediction.ndim - 1
+            prediction = prediction.movedim(1, 1 + self.channel_axis % axes)
+        return prediction if self.batched else prediction[0]
+
+
+def check_classes_axis(images: Tensor) -> None:
+    """Refuse probabilities that sum to 1 along a spatial axis and not along the classes.
+
+    A wrong channel axis gives a plausible shape and a worthless result; softmax output betrays
+    it. A corner of the first image is enough.
+
+    Raises
+    ------
+    ValueError
+        If another axis is the one that sums to 1.
+    """
+    if _sums_to_one(images, 1):
+        return
+    for axis in range(2, images.ndim):
+        if _sums_to_one(images, axis):
+            raise ValueError(
+                "the values sum to 1 along another axis than the classes' (of length "
+                f"{images.shape[axis]}, not {images.shape[1]}): check --channel-axis and --batched"
+            )
+
+
+def _sums_to_one(images: Tensor, axis: int) -> bool:
+    corner = images[:1]
+    for other in range(1, images.ndim):
+        corner = corner if other == axis else corner.narrow(other, 0, min(4, images.shape[other]))
+    totals = corner.double().sum(axis)
+    telling = images.shape[axis] > 1 and bool((corner != corner.flatten()[0]).any())
+    return telling and bool(((totals - 1).abs() < 1e-2).all())  # float16 sums of 100 classes
+
+
+def compact(prediction: Tensor, classes: int, void_index: int | None) -> npt.NDArray[Any]:
+    """Array for a file: bool masks as they are, labels in the smallest integer type.
+
+    The type depends on the number of classes and on ``void_index``, not on the labels seen, so
+    that all files of a run agree.
+    """
+    array: npt.NDArray[Any] = prediction.numpy()
+    if array.dtype == np.bool_:
+        return array
+    values = (0, classes - 1, void_index or 0)
+    return array.astype(np.promote_types(*map(np.min_scalar_type, (min(values), max(values)))))

@@ -1,0 +1,68 @@
+"""What the terminal sees besides results: one-line errors, a progress bar, an orderly stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn, TypeVar
+
+import typer
+
+FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+Item = TypeVar("Item")
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line to stderr and end the command with an exit code."""
+    typer.echo(f"rankseg: {' '.join(message.split())}", err=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
+    """Show these exceptions as one line, and end the command with the code."""
+    try:
+        yield
+    except kinds as error:
+        from rankseg.files import describe
+
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        fail(f"{where}{describe(error)}", code)
+
+
+@contextmanager
+def progress(items: Sequence[Item], unit: str) -> Iterator[Iterator[Item]]:
+    """Iterate under a progress bar on stderr; silent for one item, or if nobody watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    silent = not console.is_terminal or len(items) < 2
+    columns = (unit, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=silent, transient=True) as bar:
+        yield iter(bar.track(items))
+
+
+class _Terminated(BaseException):
+    """SIGTERM as an exception: files half written are removed on its way out."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+@contextmanager
+def stoppable(so_far: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the work through its own clean-up, and say how far it got."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(f"interrupted: {so_far()}", INTERRUPTED)
+    except _Terminated:
+        fail(f"terminated: {so_far()}", TERMINATED)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,132 @@
+"""Damaged and lying files: refused in words, and before they take memory."""
+
+from __future__ import annotations
+
+import io
+import random
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from rankseg.files import FileError, default_max_bytes, read_array
+
+ARRAY = np.random.default_rng(0).random((3, 8, 8), dtype=np.float32)
+TENSOR = torch.from_numpy(ARRAY)
+
+
+def content(write) -> bytes:
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+FILES = {
+    "plain.npy": content(lambda file: np.save(file, ARRAY)),
+    "stored.npz": content(lambda file: np.savez(file, p=ARRAY)),
+    "packed.npz": content(lambda file: np.savez_compressed(file, p=ARRAY)),
+    "tensor.pt": content(lambda file: torch.save(TENSOR, file)),
+    "dict.pt": content(lambda file: torch.save({"p": TENSOR}, file)),
+    "plain.safetensors": save({"p": TENSOR}),
+}
+
+
+def damage(healthy: bytes, seed: int) -> bytes:
+    """Cut the end off, or change some bytes anywhere, or near either end."""
+    chance = random.Random(seed)
+    if seed % 5 == 0:
+        return healthy[: chance.randrange(len(healthy))]
+    damaged = bytearray(healthy)
+    reach = (len(healthy), 300, -300)[seed % 3]
+    for _ in range(chance.randint(1, 6)):
+        place = chance.randrange(abs(reach))
+        damaged[place if reach > 0 else -place] = chance.randrange(256)
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damage_is_a_file_error_or_unseen(tmp_path: Path, name: str) -> None:
+    refused = 0
+    for seed in range(250):
+        path = tmp_path / f"{seed}-{name}"
+        path.write_bytes(damage(FILES[name], seed))
+        try:
+            assert read_array(path, max_bytes=10**7).is_floating_point()
+        except FileError:
+            refused += 1
+    assert refused > 80
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_healthy_files_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(FILES[name])
+    assert torch.equal(read_array(tmp_path / name), TENSOR)
+
+
+def announcing(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
+    """A ``.npy`` of 100 values that claims another shape."""
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    return content(
+        lambda file: (
+            np.lib.format.write_array_header_1_0(file, header),
+            file.write(bytes(400)),
+        )
+    )
+
+
+@pytest.mark.parametrize("shape", [(10**6, 10**6, 3), (10**30,), (-5, -20), (101,)])
+@pytest.mark.parametrize("packing", [None, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_announced_size_is_not_believed(tmp_path: Path, shape, packing) -> None:
+    path = tmp_path / ("x.npy" if packing is None else "x.npz")
+    if packing is None:
+        path.write_bytes(announcing(shape))
+    else:
+        with zipfile.ZipFile(path, "w", packing) as archive:
+            archive.writestr("a.npy", announcing(shape))
+    tracemalloc.start()
+    with pytest.raises(FileError, match="truncated or corrupt: announces shape"):
+        read_array(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
+
+
+def test_packed_array_over_the_limit_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, a=np.zeros((3, 2000, 1000), np.float32))
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    with pytest.raises(FileError, match=r"takes 24,000,128 bytes, more than the limit of 9,999"):
+        read_array(path, max_bytes=9_999)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
+    assert read_array(path, max_bytes=24_000_128).shape == (3, 2000, 1000)
+
+
+def test_limit_reaches_the_reader(run, tmp_path: Path, out: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=ARRAY)
+    code, text = run("predict", tmp_path / "x.npz", "--output", out, "--max-bytes", 500)
+    assert code == 1
+    assert "more than the limit of 500; raise it with --max-bytes if you trust the file" in text
+
+
+def test_a_mapped_file_takes_no_memory_until_used(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((30, 1000, 1000), np.float32))
+    tracemalloc.start()
+    array = read_array(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert array.shape == (30, 1000, 1000)
+    assert peak < 10**6
+    array[0] = 1
+    assert not np.load(path, mmap_mode="r")[0].any(), "the file itself must not change"
+
+
+def test_default_limit_is_at_most_32_gib() -> None:
+    assert 2**27 < default_max_bytes() <= 2**35

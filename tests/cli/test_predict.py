@@ -1,0 +1,246 @@
+"""``rankseg predict``: every format and layout in, what RankSEG decides out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from rankseg import RankSEG
+from rankseg.layout import Layout
+
+
+def labels(probs: np.ndarray, **options: object) -> np.ndarray:
+    return RankSEG(**options)(torch.from_numpy(probs)[None])[0].numpy()
+
+
+def masks(probs: np.ndarray, **options: object) -> np.ndarray:
+    return labels(probs, output_mode="multilabel", **options)
+
+
+def store(path: Path, probs: np.ndarray) -> Path:
+    tensor = torch.from_numpy(probs)
+    if path.suffix == ".npy":
+        np.save(path, probs)
+    elif path.suffix == ".npz":
+        np.savez_compressed(path, only=probs)
+    elif path.suffix == ".safetensors":
+        save_file({"only": tensor}, path)
+    else:
+        torch.save(tensor if path.suffix == ".pt" else {"only": tensor}, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt", ".pth", ".safetensors"])
+def test_every_input_format_gives_the_labels_of_ranksegs(run, tmp_path, out, probs, suffix):
+    source = store(tmp_path / f"image{suffix}", probs)
+    code, text = run("predict", source, "--output", out)
+    assert (code, text) == (0, f"wrote 1 file to {out}\n")
+    got = np.load(out / "image.npy")
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, labels(probs))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt", ".safetensors"])
+def test_key_chooses_the_array(run, tmp_path, out, probs, suffix):
+    path, arrays = tmp_path / f"two{suffix}", {"a": probs, "b": probs[::-1].copy()}
+    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    if suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        (torch.save if suffix == ".pt" else save_file)(tensors, path)
+    assert run("predict", path, "--output", out, "--key", "b")[0] == 0
+    np.testing.assert_array_equal(np.load(out / "two.npy"), labels(arrays["b"]))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
+def test_numpy_orders_and_float_types(run, tmp_path, out, probs, order, dtype):
+    stored = np.asarray(probs, dtype=dtype, order=order)
+    np.save(tmp_path / "x.npy", stored)
+    assert run("predict", tmp_path / "x.npy", "--output", out)[0] == 0
+    native = np.ascontiguousarray(stored.astype(dtype.replace(">", "<")))
+    np.testing.assert_array_equal(np.load(out / "x.npy"), labels(native))
+
+
+def test_bfloat16_is_read(run, tmp_path, out, probs):
+    tensor = torch.from_numpy(probs).bfloat16()
+    torch.save(tensor, tmp_path / "x.pt")
+    assert run("predict", tmp_path / "x.pt", "--output", out)[0] == 0
+    np.testing.assert_array_equal(np.load(out / "x.npy"), RankSEG()(tensor[None])[0].numpy())
+
+
+def test_masks_keep_the_layout_of_the_input(run, tmp_path, out, probs):
+    np.save(tmp_path / "last.npy", probs.transpose(1, 2, 0))
+    options = ("--channel-axis", -1, "--output-mode", "multilabel")
+    assert run("predict", tmp_path / "last.npy", "--output", out, *options)[0] == 0
+    got = np.load(out / "last.npy")
+    assert got.dtype == np.bool_
+    np.testing.assert_array_equal(got, masks(probs).transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
+def test_a_map_without_channel_axis(run, tmp_path, out, probs, mode):
+    np.save(tmp_path / "map.npy", probs[0])
+    options = ("--channel-axis", "none", "--output-mode", mode)
+    assert run("predict", tmp_path / "map.npy", "--output", out, *options)[0] == 0
+    np.testing.assert_array_equal(np.load(out / "map.npy"), masks(probs[:1])[0])
+
+
+@pytest.mark.parametrize("axis", [1, -2])
+def test_a_batch_axis_does_not_count(run, tmp_path, out, probs, axis):
+    batch = np.stack([probs, probs[:, ::-1], 1 - probs])  # (3, C, H, W)
+    np.save(tmp_path / "batch.npy", batch.transpose(0, 2, 1, 3))
+    options = ("--batched", "--channel-axis", axis, "--output-mode", "multilabel")
+    assert run("predict", tmp_path / "batch.npy", "--output", out, *options)[0] == 0
+    expected = RankSEG(output_mode="multilabel")(torch.from_numpy(batch)).numpy()
+    np.testing.assert_array_equal(np.load(out / "batch.npy"), expected.transpose(0, 2, 1, 3))
+
+
+def test_an_empty_batch_gives_an_empty_result(run, tmp_path, out):
+    np.save(tmp_path / "none.npy", np.zeros((0, 3, 4, 5), np.float32))
+    table = tmp_path / "scores.csv"
+    options = ("--batched", "--expected-score", table)
+    assert run("predict", tmp_path / "none.npy", "--output", out, *options)[0] == 0
+    assert np.load(out / "none.npy").shape == (0, 4, 5)
+    assert table.read_text() == "file,image,class,expected_score,volume,threshold,active\n"
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_logits_are_activated_in_float32(run, tmp_path, out, activation):
+    logits = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(1)).half()
+    torch.save(logits, tmp_path / "logits.pt")
+    options = ("--activation", activation, "--output-mode", "multilabel")
+    assert run("predict", tmp_path / "logits.pt", "--output", out, *options)[0] == 0
+    wide = logits.float().softmax(0) if activation == "softmax" else logits.float().sigmoid()
+    np.testing.assert_array_equal(np.load(out / "logits.npy"), masks(wide.numpy()))
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_activation_widens_half_precision(activation, dtype):
+    values = Layout(activation=activation).activate(torch.zeros(1, 2, 3, dtype=dtype))
+    assert values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_options_reach_the_solver(run, saved, out, probs):
+    options = {"metric": "iou", "smooth": 3.0, "pruning_prob": 0.2}
+    typed = [x for k, v in options.items() for x in ("--" + k.replace("_", "-"), v)]
+    void = ["--unassigned-policy", "void", "--void-index", 9]
+    assert run("predict", saved, "--output", out, *typed, *void)[0] == 0
+    expected = labels(probs, **options, unassigned_policy="void", void_index=9)
+    np.testing.assert_array_equal(np.load(out / "image.npy"), expected)
+    cut = ("--output-mode", "multilabel", "--solver", "tr", "--threshold", 0.3, "--overwrite")
+    assert run("predict", saved, "--output", out, *cut)[0] == 0
+    np.testing.assert_array_equal(np.load(out / "image.npy"), probs > np.float32(0.3))
+
+
+@pytest.mark.parametrize(
+    ("classes", "void", "dtype"),
+    [(2, None, "u1"), (256, None, "u1"), (257, None, "u2"), (3, 300, "u2"), (3, -1, "i2")],
+)
+def test_labels_take_the_smallest_type(run, tmp_path, out, classes, void, dtype):
+    np.save(tmp_path / "x.npy", np.full((classes, 2, 2), 1 / classes, np.float32))
+    options = () if void is None else ("--unassigned-policy", "void", "--void-index", void)
+    assert run("predict", tmp_path / "x.npy", "--output", out, *options)[0] == 0
+    assert np.load(out / "x.npy").dtype == np.dtype(dtype)
+
+
+@pytest.mark.parametrize(("mode", "key"), [("multiclass", "labels"), ("multilabel", "masks")])
+def test_npz_names_what_it_holds(run, saved, out, probs, mode, key):
+    options = ("--format", "npz", "--output-mode", mode)
+    assert run("predict", saved, "--output", out, *options)[0] == 0
+    with np.load(out / "image.npz") as archive:
+        assert archive.files == [key]
+        np.testing.assert_array_equal(archive[key], labels(probs, output_mode=mode))
+
+
+def test_png_of_labels(run, saved, out, probs):
+    assert run("predict", saved, "--output", out, "--format", "png")[0] == 0
+    with Image.open(out / "image.png") as picture:
+        assert picture.mode == "L"
+        np.testing.assert_array_equal(np.asarray(picture), labels(probs))
+
+
+def test_png_of_many_classes_has_16_bits(run, tmp_path, out):
+    peaks = np.full((300, 2, 2), 0.001, np.float32)
+    for class_, pixel in zip((0, 7, 280, 299), np.ndindex(2, 2), strict=True):
+        peaks[(class_, *pixel)] = 0.9
+    np.save(tmp_path / "x.npy", peaks)
+    assert run("predict", tmp_path / "x.npy", "--output", out, "--format", "png")[0] == 0
+    with Image.open(out / "x.png") as picture:
+        assert np.asarray(picture).tolist() == [[0, 7], [280, 299]]
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_png_of_a_single_mask_is_black_and_white(run, tmp_path, out, probs, axis):
+    np.save(tmp_path / "x.npy", np.moveaxis(probs[:1], 0, axis))
+    options = ("--format", "png", "--output-mode", "multilabel", "--channel-axis", axis)
+    assert run("predict", tmp_path / "x.npy", "--output", out, *options)[0] == 0
+    with Image.open(out / "x.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), 255 * masks(probs[:1])[0])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_table_of_expected_scores(run, saved, tmp_path, out, probs, suffix):
+    table = tmp_path / f"scores.{suffix}"
+    options = ("--expected-score", table, "--pruning-prob", 0.8)
+    assert run("predict", saved, "--output", out, *options)[0] == 0
+    answer = RankSEG(pruning_prob=0.8).solve(torch.from_numpy(probs)[None])
+    assert answer.active.any()
+    assert not answer.active.all()
+    if suffix == "csv":
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+    else:
+        rows = json.loads(table.read_text())
+    assert [(row["file"], int(row["image"]), int(row["class"])) for row in rows] == [
+        (str(saved), 0, class_) for class_ in range(3)
+    ]
+    for name in ("expected_score", "volume", "threshold"):
+        assert [float(row[name]) for row in rows] == getattr(answer, name)[0].tolist()
+    assert [str(row["active"]) for row in rows] == [str(x) for x in answer.active[0].tolist()]
+
+
+@pytest.mark.parametrize(("suffix", "empty"), [("csv", ""), ("json", None)])
+def test_table_has_no_threshold_where_there_is_none(run, saved, tmp_path, out, suffix, empty):
+    table = tmp_path / f"scores.{suffix}"
+    options = ("--expected-score", table, "--solver", "argmax")
+    assert run("predict", saved, "--output", out, *options)[0] == 0
+    text = table.read_text()
+    rows = list(csv.DictReader(text.splitlines())) if suffix == "csv" else json.loads(text)
+    assert [row["threshold"] for row in rows] == [empty] * 3
+
+
+def test_table_numbers_the_images_of_a_batch(run, tmp_path, out, probs):
+    np.save(tmp_path / "x.npy", np.stack([probs, probs]))
+    options = ("--batched", "--expected-score", tmp_path / "t.json")
+    assert run("predict", tmp_path / "x.npy", "--output", out, *options)[0] == 0
+    rows = json.loads((tmp_path / "t.json").read_text())
+    assert [(row["image"], row["class"]) for row in rows] == [
+        (image, class_) for image in range(2) for class_ in range(3)
+    ]
+
+
+def test_folders_patterns_and_repeated_names(run, tmp_path, out, probs):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.npy", "b.PT", "c.npz"):
+        store(folder / name.lower(), probs).rename(folder / name)
+    (folder / "notes.txt").write_text("not an input")
+    names = (folder, folder / "a.npy", tmp_path / "**" / "*.npz")
+    code, text = run("predict", *names, "--output", out)
+    assert (code, text) == (0, f"wrote 3 files to {out}\n")
+    assert sorted(path.name for path in out.iterdir()) == ["a.npy", "b.npy", "c.npy"]
+
+
+def test_the_input_is_not_changed_and_nothing_else_is_left(run, saved, out):
+    before = saved.read_bytes()
+    assert run("predict", saved, "--output", out)[0] == 0
+    assert saved.read_bytes() == before
+    assert [path.name for path in out.iterdir()] == ["image.npy"]

@@ -1,0 +1,318 @@
+"""``rankseg predict`` with anything wrong: exit code, and a line its reader can act on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+FLOATS = np.full((3, 4, 5), 0.25, np.float32)
+
+
+class Anything:
+    """A Python object, which only unpickling could bring back."""
+
+
+def cut_npy(path: Path) -> None:
+    np.save(path, FLOATS)
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def cut_torch(path: Path) -> None:
+    torch.save(torch.from_numpy(FLOATS), path)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flipped_npz(path: Path) -> None:
+    np.savez(path, a=FLOATS)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def packed_torch(path: Path) -> None:
+    np.savez_compressed(path.with_suffix(".npz"), a=FLOATS)
+    path.with_suffix(".npz").rename(path)
+
+
+def expanded(path: Path) -> None:
+    torch.save(torch.zeros(1).expand(10**6, 10**6, 3), path)
+
+
+def sparse(path: Path) -> None:
+    torch.save(torch.eye(3).to_sparse(), path)
+
+
+BAD_FILES = {
+    "missing.npy": (lambda path: None, "No such file or directory"),
+    "empty.npy": (Path.touch, "the file is empty"),
+    "noise.npy": (lambda p: p.write_bytes(b"noise"), "not a readable numpy file: truncated or"),
+    "cut.npy": (cut_npy, "announces shape (3, 4, 5) of float32, 240 bytes, but 239 follow"),
+    "integers.npy": (lambda p: np.save(p, FLOATS.astype(int)), "holds int64 values, not floating"),
+    "uint8.npy": (lambda p: np.save(p, FLOATS.astype("u1")), "holds uint8 values, not floating"),
+    "complex.npy": (lambda p: np.save(p, FLOATS + 1j), "holds complex64 values; store float16"),
+    "objects.npy": (lambda p: np.save(p, np.array([Anything])), "holds Python objects"),
+    "flat.npy": (lambda p: np.save(p, FLOATS[0, 0]), "shape (5,) leaves no spatial axis"),
+    "map.npy": (lambda p: np.save(p, FLOATS[0]), "shape (4, 5) can be read in two ways: say"),
+    "nan.npy": (lambda p: np.save(p, FLOATS * np.nan), "probs contains NaN"),
+    "logits.npy": (
+        lambda p: np.save(p, FLOATS * 9 - 1),
+        "got min=1.25, max=1.25; apply softmax or sigmoid first (--activation softmax|sigmoid)",
+    ),
+    "last.npy": (
+        lambda p: np.save(p, np.linspace([0.1] * 20, [0.9] * 20, 2).T.reshape(4, 5, 2)),
+        "the values sum to 1 along another axis than the classes' (of length 2, not 4): check",
+    ),
+    "noise.npz": (lambda p: p.write_bytes(b"noise"), "not a readable npz file: truncated or"),
+    "flipped.npz": (flipped_npz, "not a readable npz file: truncated or corrupt"),
+    "none.npz": (lambda p: np.savez(p), "holds no array"),
+    "two.npz": (lambda p: np.savez(p, a=FLOATS, b=FLOATS), "--key; keys: 'a', 'b'"),
+    "objects.npz": (lambda p: np.savez(p, a=np.array([Anything])), "holds Python objects"),
+    "noise.pt": (lambda p: p.write_bytes(b"noise"), "not a torch file: truncated, corrupt, or"),
+    "cut.pt": (cut_torch, "not a torch file: truncated, corrupt, or saved by torch before 1.6"),
+    "object.pt": (lambda p: torch.save({"a": Anything}, p), "holds more than tensors (or is"),
+    "list.pt": (lambda p: torch.save([1, 2], p), "holds a list, neither a tensor nor a dict"),
+    "packed.pt": (packed_torch, "not written by torch.save: its parts are compressed"),
+    "expanded.pt": (expanded, "takes 12,000,000,000,000 bytes, more than the limit of"),
+    "sparse.pt": (sparse, "holds a sparse tensor; store it dense"),
+    "integers.pt": (lambda p: torch.save(torch.ones(3, 4, 5).long(), p), "holds int64 values"),
+    "noise.safetensors": (
+        lambda p: p.write_bytes(b"noise"),
+        "not a readable safetensors file: truncated or corrupt",
+    ),
+    "photo.tif": (Path.touch, "unknown suffix '.tif'; known: .npy, .npz, .pt, .pth, .safetensors"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse")  # torch, on loading one
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_file_is_named_and_the_others_are_written(run, saved, tmp_path, out, name):
+    make, reason = BAD_FILES[name]
+    bad = tmp_path / name
+    make(bad)
+    code, text = run("predict", bad, saved, "--output", out)
+    assert code == 1
+    wrote, failed = text.splitlines()
+    assert wrote == f"wrote 1 file to {out}"
+    assert failed.startswith(f"failed: {bad}: ")
+    assert reason in failed
+    assert [path.name for path in out.iterdir()] == ["image.npy"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--key", "a"], "a .npy file has no keys: leave out --key a"),
+        (["--channel-axis", "5"], "--channel-axis 5 does not exist in shape (3, 6, 5)"),
+        (
+            ["--channel-axis", "2", "--batched"],
+            "--channel-axis 2 does not exist in shape (3, 6, 5) (it counts after the batch axis)",
+        ),
+        (["--batched"], "shape (3, 6, 5) can be read in two ways"),
+        (["--format", "png", "--output-mode", "multilabel"], "this one has shape (3, 6, 5): use"),
+        (
+            ["--format", "png", "--unassigned-policy", "void", "--void-index", "70000"],
+            "a PNG holds values 0 to 65535",
+        ),
+    ],
+)
+def test_option_that_does_not_fit_the_file(run, saved, out, options, reason):
+    code, text = run("predict", saved, "--output", out, "--pruning-prob", "0.999999", *options)
+    assert code == 1
+    assert text.startswith("wrote 0 files")
+    assert reason in text
+    assert not list(out.iterdir())
+
+
+def test_softmax_over_one_channel(run, tmp_path, out):
+    np.save(tmp_path / "one.npy", FLOATS[:1])
+    code, text = run("predict", tmp_path / "one.npy", "--output", out, "--activation", "softmax")
+    assert code == 1
+    assert "softmax over one channel is 1 everywhere: use --activation sigmoid" in text
+
+
+def test_wrong_key_lists_those_there_are(run, tmp_path, out):
+    torch.save({"x": torch.ones(3, 4), "y": torch.ones(3, 4), "step": 3}, tmp_path / "d.pt")
+    code, text = run("predict", tmp_path / "d.pt", "--output", out, "--key", "z")
+    assert code == 1
+    assert "has no key 'z'; keys: 'x', 'y'\n" in text
+
+
+def test_the_bad_image_of_a_batch_is_numbered(run, tmp_path, out):
+    np.save(tmp_path / "b.npy", np.stack([FLOATS, FLOATS + 2]))
+    code, text = run("predict", tmp_path / "b.npy", "--output", out, "--batched")
+    assert code == 1
+    assert "image 1: probs must lie in [0, 1]" in text
+
+
+@pytest.mark.parametrize("name", ["empty", "nothing-*.npy"])
+def test_folder_or_pattern_without_files(run, saved, tmp_path, out, name):
+    (tmp_path / "empty").mkdir()
+    code, text = run("predict", tmp_path / name, saved, "--output", out)
+    assert code == 1
+    assert text.startswith("wrote 1 file")
+    reason = "the folder holds no .npy, .npz" if name == "empty" else "no file matches this pattern"
+    assert f"failed: {tmp_path / name}: {reason}" in text
+
+
+def test_existing_result_is_kept_unless_overwrite_is_said(run, saved, out):
+    out.mkdir()
+    (out / "image.npy").write_bytes(b"precious")
+    code, text = run("predict", saved, "--output", out)
+    assert code == 1
+    assert "exists already: use --overwrite to replace it" in text
+    assert (out / "image.npy").read_bytes() == b"precious"
+    assert run("predict", saved, "--output", out, "--overwrite")[0] == 0
+    assert np.load(out / "image.npy").shape == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--metric", "f1"], "metric must be one of 'dice', 'iou', 'acc'; got 'f1'"),
+        (["--solver", "BA"], "solver='BA' is not implemented yet"),
+        (["--solver", "TR"], "solver='TR' makes no sense with output_mode='multiclass'"),
+        (["--threshold", "0.3"], "takes no parameter 'threshold'"),
+        (["--smooth", "-1"], "smooth must be a finite number >= 0; got -1.0"),
+        (["--void-index", "3"], "void_index"),
+        (["--activation", "relu"], "relu"),
+        (["--format", "tif"], "tif"),
+        (["--channel-axis", "last"], "--channel-axis must be an integer or 'none', got 'last'"),
+        (["--max-bytes", "0"], "max-bytes"),
+        (["--expected-score", "scores.txt"], "must end in .csv or .json, got scores.txt"),
+        (["--expected-score", "no/where.csv"], "there is no folder no"),
+    ],
+)
+def test_senseless_option_stops_before_any_work(run, saved, out, options, reason):
+    code, text = run("predict", saved, "--output", out, *options)
+    assert code == 2
+    assert reason in text
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_two_inputs_with_one_result(run, saved, tmp_path, out):
+    np.savez(tmp_path / "image.npz", a=FLOATS)
+    code, text = run("predict", saved, tmp_path / "image.npz", "--output", out)
+    assert code == 2
+    expected = f"{saved} and {tmp_path / 'image.npz'} would both be written to {out / 'image.npy'}"
+    assert expected in text
+    assert not out.exists()
+
+
+def test_a_result_never_replaces_an_input(run, saved):
+    before = saved.read_bytes()
+    code, text = run("predict", saved, "--output", saved.parent, "--overwrite")
+    assert code == 2
+    assert "would replace an input: choose another --output folder" in text
+    assert saved.read_bytes() == before
+
+
+def test_output_is_a_file(run, saved, out):
+    out.write_text("in the way")
+    code, text = run("predict", saved, "--output", out)
+    assert (code, text) == (1, f"rankseg: {out}: File exists\n")
+
+
+def test_table_is_in_the_way(run, saved, tmp_path, out):
+    table, folder = tmp_path / "t.csv", tmp_path / "folder.csv"
+    table.write_text("precious")
+    folder.mkdir()
+    for path, reason in ((table, "exists already: use --overwrite"), (folder, "is a folder")):
+        code, text = run("predict", saved, "--output", out, "--expected-score", path)
+        assert code == 2
+        assert reason in text
+    assert table.read_text() == "precious"
+
+
+def refuse(number: int):
+    def refusing(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refusing
+
+
+@pytest.mark.parametrize(
+    ("where", "number", "reason"),
+    [
+        ("os.fsync", errno.ENOSPC, "No space left on device"),
+        ("os.replace", errno.EROFS, "Read-only file system"),
+    ],
+)
+def test_refused_write_leaves_nothing(run, saved, out, monkeypatch, where, number, reason):
+    monkeypatch.setattr(f"rankseg.files.write.{where}", refuse(number))
+    code, text = run("predict", saved, "--output", out)
+    assert (code, text) == (1, f"wrote 0 files to {out}\nfailed: {saved}: {reason}\n")
+    assert not list(out.iterdir())
+
+
+def test_refused_write_keeps_the_old_result(run, saved, out, monkeypatch):
+    out.mkdir()
+    (out / "image.npy").write_bytes(b"old")
+    monkeypatch.setattr("rankseg.files.write.os.fsync", refuse(errno.ENOSPC))
+    assert run("predict", saved, "--output", out, "--overwrite")[0] == 1
+    assert [(p.name, p.read_bytes()) for p in out.iterdir()] == [("image.npy", b"old")]
+
+
+@contextmanager
+def largest_file(size: int):
+    """Let the system itself refuse longer files, as a full disk does, in the midst of a write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_write_cut_by_the_system_leaves_nothing(run, tmp_path, out):
+    np.save(tmp_path / "big.npy", np.full((1, 400, 400), 0.25, np.float32))
+    np.save(tmp_path / "small.npy", FLOATS)
+    with largest_file(100_000):
+        code, text = run("predict", tmp_path / "big.npy", tmp_path / "small.npy", "--output", out)
+    assert code == 1
+    assert f"failed: {tmp_path / 'big.npy'}: " in text
+    assert [path.name for path in out.iterdir()] == ["small.npy"]
+
+
+def test_refused_table(run, saved, tmp_path, out, monkeypatch):
+    monkeypatch.setattr("rankseg.files.table.atomic_write", refuse(errno.ENOSPC))
+    table = tmp_path / "t.csv"
+    code, text = run("predict", saved, "--output", out, "--expected-score", table)
+    assert (code, text) == (1, "rankseg: No space left on device\n")
+
+
+def test_unreadable_file(run, saved, out, monkeypatch):
+    original = Path.open
+
+    def guarded(path: Path, *arguments: object, **options: object):
+        if path == saved:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    code, text = run("predict", saved, "--output", out)
+    assert (code, text) == (1, f"wrote 0 files to {out}\nfailed: {saved}: Permission denied\n")
+
+
+def test_missing_optional_package(run, tmp_path, out, monkeypatch):
+    (tmp_path / "x.safetensors").write_bytes(b"noise")
+    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    code, text = run("predict", tmp_path / "x.safetensors", "--output", out)
+    assert code == 1
+    assert 'safetensors is needed here: pip install "rankseg[files]"\n' in text
+
+
+def test_a_mistake_of_ours_is_not_blamed_on_the_file(run, saved, out, monkeypatch):
+    def broken(*arguments: object) -> None:
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr("rankseg.batch.read_array", broken)
+    with pytest.raises(AttributeError, match="a bug"):
+        run("predict", saved, "--output", out)
