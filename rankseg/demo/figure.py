@@ -23,8 +23,8 @@ CHANGES = {  # key of Comparison.changes: colour, words
     "lost_right": ("#56B4E9", "lost, right"),
     "lost_wrong": ("#F0E442", "lost, wrong"),
 }
-SIZE = (16, 10.9)  # inches: three 4:3 panels side by side, room for titles and legends
-MARGINS = {"left": 0.012, "right": 0.988, "top": 0.865, "bottom": 0.08}
+SIZE = (16, 11.2)  # inches: three 4:3 panels side by side, room for titles and legends
+MARGINS = {"left": 0.012, "right": 0.988, "top": 0.865, "bottom": 0.1}
 GAPS = {"wspace": 0.04, "hspace": 0.31}  # of a panel
 
 RGB = npt.NDArray[np.float64]
