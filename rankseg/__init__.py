@@ -5,6 +5,7 @@
 
 from rankseg.api import RankSEG
 from rankseg.result import Segmentation
+from rankseg.scoring import expected_score
 
-__all__ = ["RankSEG", "Segmentation", "__version__"]
+__all__ = ["RankSEG", "Segmentation", "__version__", "expected_score"]
 __version__ = "0.1.0"

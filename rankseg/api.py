@@ -25,10 +25,13 @@ class RankSEG(nn.Module):
         What to maximise. ``'acc'`` gives argmax labels and the 0.5 cut, which are optimal for it.
     output_mode : {'multiclass', 'multilabel'}, default 'multiclass'
         One label per pixel, or one mask per class.
-    solver : {'RMA', 'argmax', 'TR'}, default 'RMA'
+    solver : str, default 'RMA'
         ``'RMA'`` maximises the reciprocal moment approximation of the expected metric: exactly
-        for each class, without sorting. ``'argmax'`` (multiclass) and ``'TR'`` (multilabel, a fixed
-        cut) are the usual rules, for comparison. Case does not matter.
+        for each class, without sorting. ``'exact'`` maximises the expected metric itself;
+        ``'auto'`` does so for classes of small expected volume and takes RMA for the others.
+        ``'BA'``, ``'TRNA'`` and ``'BA+TRNA'`` maximise the refined normal approximations of Dai
+        and Li (Dice and IoU). ``'argmax'`` (multiclass) and ``'TR'`` (multilabel, a fixed cut)
+        are the usual rules, for comparison. Case does not matter.
     smooth : float >= 0, default 0
         Pixels added to the metric's numerator and denominator. Larger values favour empty masks
         for classes of small expected volume. Dice and IoU only.
@@ -37,16 +40,18 @@ class RankSEG(nn.Module):
         the image and skipped (``Segmentation.active`` tells). It decides whole classes: where
         probabilities are low everywhere, lower it. Argmax, TR and accuracy skip nothing.
     **solver_params
-        Labels by RMA: ``unassigned_policy`` ('max_score': a pixel that no class claims goes to the
-        active class that gains most, 'void': it gets ``void_index``), ``void_index`` (int, default
-        255), ``assignment`` ('published'). TR: ``threshold`` (default 0.5).
+        Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no class claims
+        goes to the active class that gains most, 'void': it gets ``void_index``), ``void_index``
+        (int, default 255), ``assignment`` ('published'). BA, TRNA, BA+TRNA: ``eps`` (default
+        1e-4), the probability left out of the distribution of the label count. TR: ``threshold``
+        (default 0.5).
 
     Raises
     ------
     TypeError, ValueError
         On names, numbers or combinations that make no sense; the message lists what is possible.
     NotImplementedError
-        For solvers that are planned: 'BA', 'TRNA', 'BA+TRNA', 'exact'.
+        For ``assignment='ascent'``, which is planned.
 
     Notes
     -----

@@ -11,8 +11,15 @@ from rankseg import assignment
 from rankseg.fields.base import Field, LabelRule
 from rankseg.objectives import Accuracy, objective_for
 from rankseg.result import Segmentation
-from rankseg.solvers import Settings, pointwise, rma
+from rankseg.solvers import Settings, by_row, pointwise, rma
+from rankseg.solvers.by_row import Method
 from rankseg.solvers.rows import Rows
+
+AUTO_MU = 64.0
+"""``solver='auto'`` decides rows of a smaller expected volume exactly.
+
+From there on RMA loses less than 1e-4 of the score (docs/choosing-a-solver.md, measured).
+"""
 
 
 class Decision:
@@ -37,7 +44,7 @@ class Decision:
         """Prediction, with the objective of every region and a bound on their sum."""
         prediction = self.prediction()
         region = self.rows.region if self.rule is None else self.field.measure(prediction)
-        score = self.objective.value(region.selected_sum, region.volume)
+        score = self.rows.score if self.rule is None else self._label_scores(prediction)
         threshold = self.rows.threshold
         if self.rule is not None and self._every_pixel_alone:
             threshold = torch.full_like(threshold, torch.nan)
@@ -46,6 +53,7 @@ class Decision:
             expected_score=score,
             threshold=threshold,
             volume=region.volume,
+            exact=self._exact,
             active=self.rows.active,
             objective=score.sum(1),
             bound=self._bound(),
@@ -77,11 +85,55 @@ class Decision:
         """Accuracy is a sum over pixels, so argmax or the 0.5 cut already maximises it."""
         return self.settings.solver == "argmax" or self.settings.metric == "acc"
 
+    @cached_property
+    def _method(self) -> Method | None:
+        """How rows are scored one at a time; None where the RMA objective serves all."""
+        solver = self.settings.solver
+        if self._every_pixel_alone or solver in ("RMA", "TR"):
+            return None
+        if solver in ("exact", "auto"):
+            return Method("exact")
+        return Method(solver, self.settings.parameter("eps"))
+
+    @cached_property
+    def _one_by_one(self) -> Tensor:
+        """Rows that are decided and scored by ``_method``, bool (B, C)."""
+        if self.settings.solver == "auto":
+            return self.totals.mu < AUTO_MU
+        return torch.full_like(self.totals.mu, self._method is not None, dtype=torch.bool)
+
+    @property
+    def _exact(self) -> Tensor:
+        if isinstance(self.objective, Accuracy):
+            return torch.ones_like(self._one_by_one)
+        exact = self._method is not None and self._method.name == "exact"
+        return self._one_by_one & exact
+
     def _best_rows(self, active: Tensor) -> Rows:
-        """Largest objective each active row can have."""
+        """Region with the largest objective, of each active row."""
         if isinstance(self.objective, Accuracy):
             return pointwise.solve(self.field, self.objective, 0.5)
-        return rma.solve(self.field, self.objective, active)
+        together = rma.solve(self.field, self.objective, active & ~self._one_by_one)
+        if self._method is None:
+            return together
+        chosen = active & self._one_by_one
+        alone = by_row.solve(self.field, self.objective, chosen, self._method)
+        return alone.where(self._one_by_one, together)
+
+    def _label_scores(self, labels: Tensor) -> Tensor:
+        """Objective of every class's region."""
+        region = self.field.measure(labels)
+        score = self.objective.value(region.selected_sum, region.volume)
+        if self._method is None or isinstance(self.objective, Accuracy):
+            return score
+        alone = by_row.scores(
+            self.field,
+            self.objective,
+            self._method,
+            lambda at: labels[at[0]] == at[1],
+            self._one_by_one,
+        )
+        return torch.where(self._one_by_one, alone, score)
 
     def _bound(self) -> Tensor:
         """Sum over classes of the best score: what no prediction with these classes exceeds.
@@ -89,9 +141,9 @@ class Decision:
         A skipped class keeps the score of its empty mask, unless all of an image's classes were
         skipped and its pixels are still given to them.
         """
-        searched = self.settings.solver == "RMA"
-        best = self.rows if searched else self._best_rows(self.rows.active)
-        if self.rule is None:
-            return best.score.sum(1)
-        idle = ~best.active.any(1, keepdim=True) & self.rule.eligible
-        return torch.where(idle, self.objective.ceiling(self.totals.peak), best.score).sum(1)
+        pointwise_rule = self.settings.solver in ("argmax", "TR")
+        best = self._best_rows(self.rows.active) if pointwise_rule else self.rows
+        idle = ~best.active.any(1, keepdim=True)
+        if self.rule is not None and bool((idle & self.rule.eligible).any()):
+            best = self._best_rows(idle & self.rule.eligible).where(idle, best)
+        return best.score.sum(1)

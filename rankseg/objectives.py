@@ -9,7 +9,7 @@ are affine in S and V. 0/0 counts as 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -68,15 +68,6 @@ class Objective(Protocol):
         """Gain of adding one pixel to a region with this selected sum and volume."""
         ...
 
-    def ceiling(self, peak: Tensor) -> Tensor:
-        """Cheap upper bound on ``value`` over all regions, from the largest probability alone."""
-        ...
-
-
-def _fewest_pixels(mu: Tensor, peak: Tensor) -> Tensor:
-    """Fewest (fractional) pixels that could hold the whole expected volume."""
-    return _ratio(mu, peak)
-
 
 @dataclass(frozen=True)
 class Dice:
@@ -87,6 +78,15 @@ class Dice:
 
     mu: Tensor
     smooth: float = 0.0
+    metric: ClassVar[str] = "dice"
+
+    def at(self, index: tuple[int, int]) -> Dice:
+        """Objective of one row, (1, 1)."""
+        return Dice(self.mu[index].reshape(1, 1), self.smooth)
+
+    def ratio_of_means(self) -> LinearFractional:
+        """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
+        return self.ratio(torch.full_like(self.mu, self.smooth))
 
     def ratio(self, base: Tensor | None = None) -> LinearFractional:
         """(2 S + base) / (V + mu + 1 + smooth); base 0 is the first term of the objective."""
@@ -110,12 +110,6 @@ class Dice:
         two = torch.full_like(width, 2.0)
         return Gain(two, offset, width + 1, torch.zeros_like(width))
 
-    def ceiling(self, peak: Tensor) -> Tensor:
-        """Bound each term by itself: the first where S = mu, the second at V = 0."""
-        smoothing = torch.full_like(self.mu, self.smooth)
-        first = self.ratio().value(self.mu, _fewest_pixels(self.mu, peak))
-        return first + _ratio(smoothing, self.mu + self.smooth)
-
 
 @dataclass(frozen=True)
 class IoU:
@@ -126,6 +120,15 @@ class IoU:
 
     mu: Tensor
     smooth: float = 0.0
+    metric: ClassVar[str] = "iou"
+
+    def at(self, index: tuple[int, int]) -> IoU:
+        """Objective of one row, (1, 1)."""
+        return IoU(self.mu[index].reshape(1, 1), self.smooth)
+
+    def ratio_of_means(self) -> LinearFractional:
+        """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
+        return self.ratio()
 
     def ratio(self) -> LinearFractional:
         """The objective itself is linear-fractional, smoothed or not."""
@@ -141,11 +144,6 @@ class IoU:
         union = volume + self.mu - selected_sum + self.smooth
         value = self.value(selected_sum, volume)
         return Gain(1 + value, value, union + 1, torch.ones_like(union))
-
-    def ceiling(self, peak: Tensor) -> Tensor:
-        """Value of a region that holds all of mu in as few pixels as possible, or of none."""
-        empty = self.value(torch.zeros_like(self.mu), torch.zeros_like(self.mu))
-        return torch.maximum(empty, self.value(self.mu, _fewest_pixels(self.mu, peak)))
 
 
 @dataclass(frozen=True)
@@ -163,10 +161,6 @@ class Accuracy:
         """(2 p - 1) / n, whatever the region."""
         one = torch.ones_like(self.mu)
         return Gain(2 * one, one, self.pixels * one, torch.zeros_like(one))
-
-    def ceiling(self, peak: Tensor) -> Tensor:
-        """Every pixel right."""
-        return torch.ones_like(self.mu)
 
 
 def objective_for(metric: str, mu: Tensor, smooth: float, pixels: int) -> Dice | IoU | Accuracy:

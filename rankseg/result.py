@@ -23,6 +23,9 @@ class Segmentation:
         strictly larger. 1.0 claims nothing; NaN where the rule has no cut (``argmax``).
     volume : Tensor, int64 (B, C)
         Pixels in each row's final region.
+    exact : Tensor, bool (B, C)
+        Whether ``expected_score`` is the exact expectation (under independent labels) rather than
+        an approximation of it: tells which rows ``solver='auto'`` decided exactly.
     active : Tensor, bool (B, C)
         False where the class was skipped because its largest probability is at most
         ``pruning_prob``.
@@ -38,6 +41,7 @@ class Segmentation:
     expected_score: Tensor
     threshold: Tensor
     volume: Tensor
+    exact: Tensor
     active: Tensor
     objective: Tensor
     bound: Tensor

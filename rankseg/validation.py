@@ -46,6 +46,14 @@ def number_in_unit_interval(argument: str, value: object) -> float:
     return number
 
 
+def number_in_open_interval(argument: str, value: object) -> float:
+    """Return a number strictly between 0 and 1."""
+    number = _real(argument, value, "a number between 0 and 1")
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"{argument} must lie strictly between 0 and 1; got {value!r}")
+    return number
+
+
 def smooth(value: object, metric: str) -> float:
     """Return the smoothing; only Dice and IoU have one."""
     number = _real("smooth", value, "a finite number >= 0")
@@ -98,11 +106,13 @@ def void_index_is_used(given: bool, policy: str) -> None:
         )
 
 
-def combination(solver: str, output_mode: str, possible: Collection[str]) -> None:
-    """Refuse a solver that cannot serve the output mode."""
-    if solver not in possible:
+def combination(
+    argument: str, value: str, other: str, other_value: str, possible: Collection[str]
+) -> None:
+    """Refuse a choice that cannot go with another."""
+    if value not in possible:
         raise ValueError(
-            f"solver={solver!r} makes no sense with output_mode={output_mode!r}; "
+            f"{argument}={value!r} makes no sense with {other}={other_value!r}; "
             f"possible there: {_choices(possible)}"
         )
 
@@ -132,6 +142,27 @@ def probs_tensor(probs: object) -> Tensor:
     if 0 in shape[1:]:
         raise ValueError(f"probs has an empty class or spatial dimension; got shape {shape}")
     return probs.detach().as_subclass(Tensor)
+
+
+def prediction_tensor(prediction: object, probs: Tensor) -> Tensor:
+    """Check that a prediction is labels or masks for these probabilities, on their device."""
+    if not isinstance(prediction, Tensor):
+        raise TypeError(f"prediction must be a torch.Tensor; got {type(prediction).__name__}")
+    batch, classes, *spatial = probs.shape
+    masks, labels = (batch, classes, *spatial), (batch, *spatial)
+    shape, dtype = tuple(prediction.shape), prediction.dtype
+    if dtype.is_floating_point or dtype.is_complex:
+        raise TypeError(f"prediction must be integer labels or bool masks; got {dtype}")
+    if dtype == torch.bool and shape != masks:
+        raise ValueError(f"bool masks must have the shape of probs, {masks}; got {shape}")
+    if dtype != torch.bool and shape != labels:
+        raise ValueError(f"integer labels must have shape (B, *spatial) = {labels}; got {shape}")
+    if prediction.device != probs.device:
+        raise ValueError(
+            f"prediction is on {prediction.device}, probs on {probs.device}: move one of them"
+        )
+    plain = prediction.as_subclass(Tensor)
+    return plain if dtype == torch.bool else plain.to(torch.int64)
 
 
 def probability_range(lowest: Tensor, peak: Tensor) -> None:

@@ -25,16 +25,22 @@ LAYERS = {
     "validation": set(),
     "objectives": set(),
     "result": set(),
-    "poisson_binomial": set(),
+    "profile": set(),
+    "generating_function": {"profile"},
+    "refined_normal": {"profile"},
     "fields": {"fields"},
-    "solvers": {"solvers", "fields", "objectives", "poisson_binomial", "validation"},
+    "solvers": {
+        *("solvers", "fields", "objectives", "validation"),
+        *("generating_function", "profile", "refined_normal"),
+    },
+    "scoring": {"fields", "objectives", "solvers", "validation"},
     "assignment": {"fields", "objectives", "solvers"},
     "decision": {"assignment", "fields", "objectives", "result", "solvers"},
     "api": {"decision", "fields", "result", "solvers", "validation"},
     "functional": {"api"},
-    "": {"api", "result"},
+    "": {"api", "result", "scoring"},
 }
-PUBLIC = {"", "api", "functional", "result", "validation", "_require"}
+PUBLIC = {"", "api", "functional", "result", "scoring", "validation", "_require"}
 HOUSEHOLD = {"torch", "numpy"}
 TERMINAL = {"typer", "rich"}
 GUESTS = {

@@ -79,8 +79,23 @@ class Field(Protocol):
         """Sum and count of {p > threshold} in each row."""
         ...
 
-    def between(self, image: int, class_: int, low: float, high: float) -> Tensor:
-        """Probabilities of one row in (low, high], float64, in any order."""
+    def row(self, image: int, class_: int, mask: Tensor | None = None) -> Field:
+        """Field of one row; pixels outside ``mask`` (bool, its shape) count as probability 0."""
+        ...
+
+    def between(self, low: float, high: float) -> Tensor:
+        """Probabilities in (low, high], float64, in any order; fields of one row only."""
+        ...
+
+    def moments(self, low: float, high: float) -> Tensor:
+        """Sums of p, p(1-p), p(1-p)(1-2p) over (low, high]; fields of one row only."""
+        ...
+
+    def chebyshev(self, low: float, high: float, degree: int) -> Tensor:
+        """Sums of p T_k(p), k < degree, over (low, high], T_k the Chebyshev polynomials there.
+
+        Fields of one row only.
+        """
         ...
 
     def claimed_once(self, threshold: Tensor) -> Selection:
@@ -97,4 +112,8 @@ class Field(Protocol):
 
     def measure(self, labels: Tensor) -> Selection:
         """Sum and count of each class's region in a label map."""
+        ...
+
+    def within(self, masks: Tensor) -> Selection:
+        """Sum and count of each row's pixels in masks, bool (B, C, *spatial)."""
         ...

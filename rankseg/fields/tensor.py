@@ -6,14 +6,18 @@ The pixels are walked in blocks, so extra memory does not grow with the image.
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
 from rankseg.fields.base import LabelRule, Selection, Totals
-from rankseg.fields.blocks import BLOCK, Classes, pixel_blocks, row_blocks, spans
+from rankseg.fields.blocks import Classes, pixel_blocks, row_blocks, spans
 from rankseg.fields.exact_sum import ExactSum
+
+PIECE = 1 << 13
+"""Pixels of one row looked at together where each has many terms: 18 x 64 KiB."""
 
 
 class TensorField:
@@ -36,11 +40,23 @@ class TensorField:
         """Sum and count of {p > threshold} in each row."""
         return self._above(threshold, self._totals.peak)
 
-    def between(self, image: int, class_: int, low: float, high: float) -> Tensor:
-        """Probabilities of one row in (low, high], float64, in any order."""
-        row = self.rows[image, class_]
-        pieces = (row[p].to(self.device, torch.float64) for p in spans(self.pixels, BLOCK))
-        return torch.cat([piece[(piece > low) & (piece <= high)] for piece in pieces])
+    def row(self, image: int, class_: int, mask: Tensor | None = None) -> TensorField:
+        """Field of one row; pixels outside ``mask`` (bool, its shape) count as probability 0."""
+        pixels = self.rows[image, class_]
+        chosen = pixels if mask is None else pixels * mask.flatten()
+        return TensorField(chosen[None, None])
+
+    def between(self, low: float, high: float) -> Tensor:
+        """Probabilities in (low, high], float64, in any order; fields of one row only."""
+        return torch.cat(list(self._pieces(low, high)))
+
+    def moments(self, low: float, high: float) -> Tensor:
+        """Sums of p, p(1-p), p(1-p)(1-2p) over (low, high]; fields of one row only."""
+        return self._sums(3, low, high, _moment_terms)
+
+    def chebyshev(self, low: float, high: float, degree: int) -> Tensor:
+        """Sums of p T_k(p), k < degree, over (low, high]; fields of one row only."""
+        return self._sums(degree, low, high, partial(_chebyshev_terms, low, high, degree))
 
     def claimed_once(self, threshold: Tensor) -> Selection:
         """As ``above``, over the pixels that exactly one class of the image claims."""
@@ -90,6 +106,32 @@ class TensorField:
             volume[b, c] += region.sum(-1).to(self.device)
             sums.add((b, c), block.mul_(region))
         return Selection(sums.value(), volume)
+
+    def within(self, masks: Tensor) -> Selection:
+        """Sum and count of each row's pixels in masks, bool (B, C, *spatial)."""
+        sums, volume = self._accumulators(self._totals.peak)
+        flat = masks.flatten(2)
+        for b, c, p in row_blocks(self._shape, torch.ones_like(volume, dtype=torch.bool).cpu()):
+            region = flat[b, c, p]
+            volume[b, c] += region.sum(-1).to(self.device)
+            sums.add((b, c), self._block(b, c, p).mul_(region))
+        return Selection(sums.value(), volume)
+
+    def _pieces(self, low: float, high: float) -> Iterator[Tensor]:
+        """Pixels of a single row in (low, high], piece by piece."""
+        for p in spans(self.pixels, PIECE):
+            piece = self.rows[0, 0, p].to(self.device, torch.float64)
+            yield piece[(piece > low) & (piece <= high)]
+
+    def _sums(
+        self, count: int, low: float, high: float, terms: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Order-free sums of terms (count, pixels), each at most p in size."""
+        peak = self._totals.peak.expand(count, 1)
+        sums = ExactSum(peak, self.pixels, torch.float64)
+        for piece in self._pieces(low, high):
+            sums.add((slice(None), slice(None)), terms(piece).unsqueeze(1))
+        return sums.value().squeeze(1)
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -142,6 +184,21 @@ class TensorField:
         )
         values = block.to(self.score_dtype)
         return (slope * values).sub_(offset).div_(width - bend * values)
+
+
+def _moment_terms(p: Tensor) -> Tensor:
+    variance = p * (1 - p)
+    return torch.stack([p, variance, variance * (1 - 2 * p)])
+
+
+def _chebyshev_terms(low: float, high: float, degree: int, p: Tensor) -> Tensor:
+    """P T_k by the recurrence; separate products and sums, so no fused rounding."""
+    z = ((2 * p - low - high) / (high - low)).clamp_(-1, 1)
+    terms = torch.empty(degree, p.numel(), dtype=p.dtype, device=p.device)
+    terms[0], terms[1] = p, p * z
+    for k in range(2, degree):
+        torch.mul(terms[k - 1], z, out=terms[k]).mul_(2).sub_(terms[k - 2])
+    return terms
 
 
 def _column(numbers: Tensor, b: slice, c: Classes) -> Tensor:

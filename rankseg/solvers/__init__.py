@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rankseg import validation
@@ -21,21 +21,31 @@ _LABEL_PARAMETERS = {
 }
 
 
+_NORMAL_PARAMETERS = {"eps": 1e-4}
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A solver's output modes, each with its parameters and their defaults; none: not there yet."""
+    """What a solver serves: output modes, each with its parameters and their defaults; metrics."""
 
-    modes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    modes: Mapping[str, Mapping[str, Any]]
+    metrics: tuple[str, ...] = METRICS
 
 
+_RANKED = Entry({"multiclass": _LABEL_PARAMETERS, "multilabel": {}})
+_NORMAL = Entry(
+    {"multiclass": _NORMAL_PARAMETERS | _LABEL_PARAMETERS, "multilabel": _NORMAL_PARAMETERS},
+    ("dice", "iou"),
+)
 SOLVERS: Mapping[str, Entry] = {
-    "RMA": Entry({"multiclass": _LABEL_PARAMETERS, "multilabel": {}}),
+    "RMA": _RANKED,
+    "exact": _RANKED,
+    "auto": _RANKED,
+    "BA": _NORMAL,
+    "TRNA": _NORMAL,
+    "BA+TRNA": _NORMAL,
     "argmax": Entry({"multiclass": {}}),
     "TR": Entry({"multilabel": {"threshold": 0.5}}),
-    "BA": Entry(),
-    "TRNA": Entry(),
-    "BA+TRNA": Entry(),
-    "exact": Entry(),
 }
 
 
@@ -68,9 +78,10 @@ def settings(
     output_mode = validation.choice("output_mode", output_mode, OUTPUT_MODES)
     solver = validation.choice("solver", solver, list(SOLVERS))
     modes = SOLVERS[solver].modes
-    ready = [name for name, entry in SOLVERS.items() if output_mode in entry.modes]
-    validation.implemented("solver", solver, bool(modes), ready)
-    validation.combination(solver, output_mode, ready)
+    serves = [name for name, entry in SOLVERS.items() if output_mode in entry.modes]
+    validation.combination("solver", solver, "output_mode", output_mode, serves)
+    serves = [name for name in serves if metric in SOLVERS[name].metrics]
+    validation.combination("solver", solver, "metric", metric, serves)
     return Settings(
         metric,
         output_mode,
@@ -87,6 +98,8 @@ def _parameters(
     where = f"solver={solver!r} with output_mode={output_mode!r}"
     validation.known_parameters(where, given, defaults)
     chosen = {**defaults, **given}
+    if "eps" in chosen:
+        chosen["eps"] = validation.number_in_open_interval("eps", chosen["eps"])
     if "threshold" in chosen:
         chosen["threshold"] = validation.number_in_unit_interval("threshold", chosen["threshold"])
     if "assignment" in chosen:

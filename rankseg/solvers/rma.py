@@ -71,7 +71,7 @@ def _smoothed_dice(field: Field, objective: Dice, active: Tensor) -> Rows:
     threshold = low.clone()
     for image, class_ in (active & (few.volume < many.volume)).nonzero().tolist():
         row = (image, class_)
-        undecided = field.between(image, class_, float(low[row]), float(high[row]))
+        undecided = field.row(image, class_).between(float(low[row]), float(high[row]))
         start = Selection(few.selected_sum[row], few.volume[row])
         alone = Dice(objective.mu[row], objective.smooth)
         threshold[row] = _compare(alone, start, undecided, high[row], low[row])

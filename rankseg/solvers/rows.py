@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rankseg.fields.base import NOTHING, Selection
@@ -22,6 +23,15 @@ class Rows:
     region: Selection
     score: Tensor
     active: Tensor
+
+    def where(self, rows: Tensor, other: Rows) -> Rows:
+        """Itself in the given rows, the other elsewhere."""
+        return Rows(
+            torch.where(rows, self.threshold, other.threshold),
+            self.region.where(rows, other.region),
+            torch.where(rows, self.score, other.score),
+            torch.where(rows, self.active, other.active),
+        )
 
 
 def as_rows(objective: Objective, threshold: Tensor, region: Selection, active: Tensor) -> Rows:

@@ -125,4 +125,4 @@ def test_tensor_subclass_is_taken_as_its_values():
 
 
 def test_public_names():
-    assert set(package.__all__) == {"RankSEG", "Segmentation", "__version__"}
+    assert set(package.__all__) == {"RankSEG", "Segmentation", "__version__", "expected_score"}

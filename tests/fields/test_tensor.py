@@ -69,7 +69,7 @@ def test_between():
     field, rows = field_and_rows((2, 3, 50))
     row = rows[1, 2]
     low, high = np.sort(row)[[10, 30]]
-    found = field.between(1, 2, float(low), float(high))
+    found = field.row(1, 2).between(float(low), float(high))
     assert found.dtype == torch.float64
     np.testing.assert_array_equal(np.sort(found), np.sort(row)[11:31])
 

@@ -6,6 +6,7 @@ import copy
 import itertools
 import pickle
 from collections import OrderedDict, namedtuple
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,13 @@ from rankseg_integrations._common import activate, parse_size, resize
 from rankseg_integrations.torch import RankSEGHead, RankSEGModel
 
 Pair = namedtuple("Pair", ["loss", "logits"])
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 class Returns(nn.Module):
@@ -58,9 +66,10 @@ def test_head_is_the_activation_followed_by_the_core(
     torch.testing.assert_close(head(scores), expected, rtol=0, atol=0)
 
 
-def test_head_differs_from_argmax_where_it_should() -> None:
-    scores = logits(2, 3, 16, 20)
-    assert not torch.equal(RankSEGHead("softmax")(scores), scores.argmax(1))
+def test_head_differs_from_the_half_cut_where_it_should() -> None:
+    scores = torch.tensor([[[0.9, 0.4, 0.3, 0.1]]]).logit()
+    mask = RankSEGHead("sigmoid", output_mode="multilabel", metric="dice")(scores)
+    assert mask.tolist() == [[[True, True, True, False]]]
 
 
 def test_without_activation_the_output_is_probabilities() -> None:

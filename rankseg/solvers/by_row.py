@@ -1,0 +1,83 @@
+"""Solvers that take one row at a time: run them over a field, and score given masks with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rankseg.fields.base import NOTHING, Field
+from rankseg.objectives import Dice, IoU
+from rankseg.solvers import exact, exact_scores, normal, normal_scores
+from rankseg.solvers.row import Optimum, Row
+from rankseg.solvers.rows import Rows
+
+Kind = Dice | IoU
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to compute the expected score of masks: 'exact', 'BA', 'TRNA' or 'BA+TRNA'.
+
+    ``eps`` is the probability the normal approximations leave out; exact needs none.
+    """
+
+    name: str
+    eps: float = 1e-4
+
+    def best_mask(self, row: Row, objective: Kind) -> Optimum:
+        """Mask of one row with the largest expected score."""
+        if self.name == "exact":
+            return exact.best_mask(row, objective)
+        terms = normal_scores.approximation(row, objective, self.name, self.eps)
+        return normal.best_mask(row, terms)
+
+    def empty_score(self, row: Row, objective: Kind) -> float:
+        """Expected score of the row's empty mask."""
+        if self.name == "exact":
+            return exact_scores.empty_score(row, objective.smooth)
+        return normal_scores.approximation(row, objective, self.name, self.eps).empty()
+
+    def mask_score(self, field: Field, at: tuple[int, int], mask: Tensor, objective: Kind) -> float:
+        """Expected score of a mask (bool, spatial) of one row."""
+        inside, outside = (Row(field.row(*at, part)) for part in (mask, ~mask))
+        volume = int(mask.sum())
+        if self.name == "exact":
+            metric, smooth = objective.metric, objective.smooth
+            return exact_scores.mask_score(metric, inside, outside, volume, smooth)
+        row = Row(field.row(*at))
+        terms = normal_scores.approximation(row, objective, self.name, self.eps)
+        return normal_scores.mask_score(terms, inside, outside, volume)
+
+
+def solve(field: Field, objective: Kind, active: Tensor, method: Method) -> Rows:
+    """Best region of every active row; the other rows score as their empty mask."""
+    threshold = torch.full_like(objective.mu, NOTHING)
+    score = torch.zeros_like(objective.mu)
+    for at in _indices(active):
+        best = method.best_mask(Row(field.row(*at)), objective.at(at))
+        threshold[at], score[at] = best.threshold, best.score
+    if objective.smooth > 0:
+        for at in _indices(~active):
+            score[at] = method.empty_score(Row(field.row(*at)), objective.at(at))
+    return Rows(threshold, field.above(threshold), score, active)
+
+
+def scores(
+    field: Field,
+    objective: Kind,
+    method: Method,
+    mask_of: Callable[[tuple[int, int]], Tensor],
+    wanted: Tensor,
+) -> Tensor:
+    """Expected score (B, C) of one mask per row, where ``wanted``; 0 elsewhere."""
+    score = torch.zeros_like(objective.mu)
+    for at in _indices(wanted):
+        score[at] = method.mask_score(field, at, mask_of(at), objective.at(at))
+    return score
+
+
+def _indices(rows: Tensor) -> list[tuple[int, int]]:
+    return [(image, class_) for image, class_ in rows.nonzero().tolist()]
