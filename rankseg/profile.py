@@ -29,8 +29,8 @@ class Profile(NamedTuple):
 
 def from_sums(sums: Floats, low: float, high: float) -> Profile:
     """Profile of the pixels in (low, high], from their sums of p T_k(p), shape (DEGREE,)."""
-    nodes, synthesis = interval_nodes(low, high)
-    return Profile(nodes, sums @ synthesis)
+    nodes, synthesis = interval_nodes(low / high, 1.0)  # in units of high: 1e-300 is a number too
+    return Profile(nodes * high, (sums / high) @ synthesis)
 
 
 def join(*parts: Profile) -> Profile:

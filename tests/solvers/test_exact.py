@@ -155,3 +155,14 @@ def test_pixel_order_changes_nothing(metric: str, method: str) -> None:
     random = np.random.default_rng(10)
     p = random.random(5000)
     assert best_mask(p, metric, method) == best_mask(random.permutation(p), metric, method)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("scale", [1e-20, 1e-300])
+def test_probabilities_near_the_end_of_the_number_range(metric: str, scale: float) -> None:
+    p = np.random.default_rng(11).random(50) * scale
+    assert mask_score(p, p > 0.5 * scale, metric) == pytest.approx(
+        reference.dp_score(p, p > 0.5 * scale, metric), rel=1e-9
+    )
+    best = reference.dp_prefix_scores(p, metric).max()
+    assert best_mask(p, metric).score == pytest.approx(best, rel=1e-9)
