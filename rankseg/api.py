@@ -16,7 +16,7 @@ from rankseg.solvers import Settings, settings
 class RankSEG(nn.Module):
     """Decide the mask or label map whose expected metric is largest.
 
-    A module without parameters or state; calling it, ``predict`` and
+    A module without parameters or state, its ``settings`` read-only; calling it, ``predict`` and
     :func:`rankseg.functional.rankseg` return the same tensor, ``solve`` the reasons as well.
 
     Parameters
@@ -38,11 +38,13 @@ class RankSEG(nn.Module):
     pruning_prob : float in [0, 1], default 0.5
         A class whose largest probability in an image is at most this is taken to be absent from
         the image and skipped (``Segmentation.active`` tells). It decides whole classes: where
-        probabilities are low everywhere, lower it. Argmax, TR and accuracy skip nothing.
+        probabilities are low everywhere, lower it. Argmax, TR and accuracy skip nothing. It is
+        compared in the type of ``probs``, as is ``threshold``.
     **solver_params
         Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no class claims
         goes to the active class that gains most, 'void': it gets ``void_index``), ``void_index``
-        (int, default 255), ``assignment`` ('published'). BA, TRNA, BA+TRNA: ``eps`` (default
+        (int that is no class, default 255), ``assignment`` ('published'). One channel has no
+        unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default
         1e-4), the probability left out of the distribution of the label count. TR: ``threshold``
         (default 0.5).
 

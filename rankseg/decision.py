@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from rankseg import assignment
+from rankseg import assignment, validation
 from rankseg.fields.base import Field, LabelRule
 from rankseg.objectives import Accuracy, objective_for
 from rankseg.result import Segmentation
@@ -63,10 +63,12 @@ class Decision:
     def rows(self) -> Rows:
         """Every class decided on its own."""
         if self.settings.solver == "TR":
-            return pointwise.solve(self.field, self.objective, self.settings.parameter("threshold"))
+            cut = self.field.representable(self.settings.parameter("threshold"))
+            return pointwise.solve(self.field, self.objective, cut)
         if self._every_pixel_alone:
             return pointwise.solve(self.field, self.objective, 0.5)
-        return self._best_rows(self.totals.peak > self.settings.pruning_prob)
+        limit = self.field.representable(self.settings.pruning_prob)
+        return self._best_rows(self.totals.peak > limit)
 
     @cached_property
     def rule(self) -> LabelRule | None:
@@ -77,6 +79,7 @@ class Decision:
             return assignment.argmax(self.field)
         if self.settings.parameter("unassigned_policy") == "void":
             void_index = self.settings.parameter("void_index")
+            validation.void_index_is_no_class(void_index, self.totals.mu.shape[1])
             return assignment.published(self.field, self.objective, self.rows, void_index)
         return assignment.published(self.field, self.objective, self.rows)
 
@@ -113,11 +116,13 @@ class Decision:
         """Region with the largest objective, of each active row."""
         if isinstance(self.objective, Accuracy):
             return pointwise.solve(self.field, self.objective, 0.5)
-        together = rma.solve(self.field, self.objective, active & ~self._one_by_one)
         if self._method is None:
-            return together
+            return rma.solve(self.field, self.objective, active)
         chosen = active & self._one_by_one
         alone = by_row.solve(self.field, self.objective, chosen, self._method)
+        if self.settings.solver != "auto":
+            return alone
+        together = rma.solve(self.field, self.objective, active & ~self._one_by_one)
         return alone.where(self._one_by_one, together)
 
     def _label_scores(self, labels: Tensor) -> Tensor:

@@ -102,10 +102,12 @@ class Dice:
     def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
         """Gain of one more pixel; affine in p.
 
-        With D = V + mu + 1 + smooth: (2 p - 2 S/D - smooth (D+1) / (D (D-1))) / (D + 1).
+        With D = V + mu + 1 + smooth: (2 p - 2 S/D - smooth (D+1) / (D (D-1))) / (D + 1). D - 1 is
+        formed first: 1 would swallow a tiny smooth; the quotients keep a huge one finite.
         """
-        width = volume + self.mu + 1 + self.smooth
-        lost = _ratio(self.smooth * (width + 1), width * (width - 1))
+        inner = volume + self.mu + self.smooth
+        width = inner + 1
+        lost = _ratio(torch.full_like(inner, self.smooth), inner) * ((width + 1) / width)
         offset = 2 * selected_sum / width + lost
         two = torch.full_like(width, 2.0)
         return Gain(two, offset, width + 1, torch.zeros_like(width))

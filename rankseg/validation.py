@@ -35,7 +35,10 @@ def choice(argument: str, value: object, names: Collection[str]) -> str:
 def _real(argument: str, value: object, expected: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{argument} must be {expected}; got {type(value).__name__} {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{argument} must be {expected}; got a number beyond float64") from error
 
 
 def number_in_unit_interval(argument: str, value: object) -> float:
@@ -71,6 +74,8 @@ def integer(argument: str, value: object) -> int:
     """Return a plain int; bools are refused."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{argument} must be an integer; got {type(value).__name__} {value!r}")
+    if not -(2**63) <= int(value) < 2**63:
+        raise ValueError(f"{argument} must fit into 64 bits; got {value!r}")
     return int(value)
 
 
@@ -124,8 +129,8 @@ def probs_tensor(probs: object) -> Tensor:
             f"probs must be a torch.Tensor of shape (B, C, *spatial); got {type(probs).__name__}"
             + (": use torch.from_numpy(probs)" if type(probs).__module__ == "numpy" else "")
         )
-    if probs.layout != torch.strided or probs.is_quantized or probs.is_meta:
-        kind = "meta" if probs.is_meta else "quantized" if probs.is_quantized else probs.layout
+    kind = _unusual(probs)
+    if kind:
         raise TypeError(f"probs must be a dense tensor with values; got a {kind} tensor")
     if probs.dtype not in FLOAT_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOAT_DTYPES)
@@ -142,6 +147,34 @@ def probs_tensor(probs: object) -> Tensor:
     if 0 in shape[1:]:
         raise ValueError(f"probs has an empty class or spatial dimension; got shape {shape}")
     return probs.detach().as_subclass(Tensor)
+
+
+def _unusual(tensor: Tensor) -> str:
+    """What keeps a tensor from being a dense array of values; empty if nothing does."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_meta:
+        return "meta"
+    if tensor.is_quantized:
+        return "quantized"
+    return "" if tensor.layout == torch.strided else str(tensor.layout)
+
+
+def void_index_is_no_class(void_index: int, classes: int) -> None:
+    """Refuse a void label that could not be told from a class."""
+    if 0 <= void_index < classes:
+        raise ValueError(
+            f"void_index={void_index} is also the label of one of the {classes} classes; "
+            f"pass void_index=-1 or one of at least {classes}"
+        )
+
+
+def void_has_unclaimed_pixels(metric: str, policy: str) -> None:
+    """Refuse the void policy where every pixel gets its most probable class."""
+    if metric == "acc" and policy == "void":
+        raise ValueError(
+            "unassigned_policy='void' makes no sense with metric='acc', whose labels are argmax"
+        )
 
 
 def prediction_tensor(prediction: object, probs: Tensor) -> Tensor:

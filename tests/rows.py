@@ -8,7 +8,7 @@ import torch
 from rankseg.fields import TensorField
 from rankseg.objectives import Dice, IoU
 from rankseg.solvers.by_row import Method
-from rankseg.solvers.row import Optimum, Row
+from rankseg.solvers.row import Optimum, row_of
 
 KINDS = {"dice": Dice, "iou": IoU}
 
@@ -20,7 +20,7 @@ def field_of(p):
 def best_mask(p, metric="dice", method="exact", smooth=0.0, eps=1e-4) -> Optimum:
     field = field_of(p)
     objective = KINDS[metric](field.totals().mu, smooth)
-    return Method(method, eps).best_mask(Row(field), objective)
+    return Method(method, eps).best_mask(row_of(field), objective)
 
 
 def mask_score(p, mask, metric="dice", method="exact", smooth=0.0, eps=1e-4) -> float:
@@ -32,6 +32,6 @@ def mask_score(p, mask, metric="dice", method="exact", smooth=0.0, eps=1e-4) -> 
 
 def ratio_threshold(p, metric, smooth=0.0) -> float:
     """Cut of the largest ratio of means, which RMA takes where there is no smoothing."""
-    row = Row(field_of(p))
-    ratio = KINDS[metric](row.field.totals().mu, smooth).ratio_of_means()
+    field = field_of(p)
+    row, ratio = row_of(field), KINDS[metric](field.totals().mu, smooth).ratio_of_means()
     return float(ratio.cut(torch.tensor([[row.best_ratio(ratio)]], dtype=torch.float64)))

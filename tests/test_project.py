@@ -35,7 +35,7 @@ LAYERS = {
     },
     "scoring": {"fields", "objectives", "solvers", "validation"},
     "assignment": {"fields", "objectives", "solvers"},
-    "decision": {"assignment", "fields", "objectives", "result", "solvers"},
+    "decision": {"validation", "assignment", "fields", "objectives", "result", "solvers"},
     "api": {"decision", "fields", "result", "solvers", "validation"},
     "functional": {"api"},
     "": {"api", "result", "scoring"},

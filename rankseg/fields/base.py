@@ -71,6 +71,10 @@ class Field(Protocol):
     device: torch.device
     """Where the (B, C) arrays live."""
 
+    def representable(self, number: float) -> float:
+        """The number as the input's type holds it: cuts that users write are meant in that type."""
+        ...
+
     def totals(self) -> Totals:
         """Expected volume, smallest and largest probability of each row; cached."""
         ...

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rankseg.fields.base import LabelRule, Selection, Totals
 from rankseg.fields.blocks import Classes, pixel_blocks, row_blocks, spans
-from rankseg.fields.exact_sum import ExactSum
+from rankseg.fields.exact_sum import ExactSum, Scale
 
 PIECE = 1 << 13
 """Pixels of one row looked at together where each has many terms: 18 x 64 KiB."""
@@ -32,13 +32,17 @@ class TensorField:
         self.score_dtype = torch.float64 if wide else torch.float32
         self.block_dtype = torch.float64 if probs.dtype == torch.float64 else torch.float32
 
+    def representable(self, number: float) -> float:
+        """The number as the input's type holds it: cuts that users write are meant in that type."""
+        return torch.tensor(number, dtype=self.rows.dtype).item()
+
     def totals(self) -> Totals:
         """Expected volume, smallest and largest probability of each row; cached."""
         return self._totals
 
     def above(self, threshold: Tensor) -> Selection:
         """Sum and count of {p > threshold} in each row."""
-        return self._above(threshold, self._totals.peak)
+        return self._above(threshold, threshold < self._totals.peak)
 
     def row(self, image: int, class_: int, mask: Tensor | None = None) -> TensorField:
         """Field of one row; pixels outside ``mask`` (bool, its shape) count as probability 0."""
@@ -60,7 +64,7 @@ class TensorField:
 
     def claimed_once(self, threshold: Tensor) -> Selection:
         """As ``above``, over the pixels that exactly one class of the image claims."""
-        sums, volume = self._accumulators(self._totals.peak)
+        sums, volume = self._accumulators()
         cut = self._cut(threshold)
         for b, c, p in pixel_blocks(self._shape, self._live(threshold)):
             block = self._block(b, c, p)
@@ -97,7 +101,7 @@ class TensorField:
 
     def measure(self, labels: Tensor) -> Selection:
         """Sum and count of each class's region in a label map."""
-        sums, volume = self._accumulators(self._totals.peak)
+        sums, volume = self._accumulators()
         flat = labels.flatten(1)
         numbers = torch.arange(self.classes, device=self.rows.device).unsqueeze(-1)
         for b, c, p in pixel_blocks(self._shape, torch.ones_like(volume, dtype=torch.bool).cpu()):
@@ -109,7 +113,7 @@ class TensorField:
 
     def within(self, masks: Tensor) -> Selection:
         """Sum and count of each row's pixels in masks, bool (B, C, *spatial)."""
-        sums, volume = self._accumulators(self._totals.peak)
+        sums, volume = self._accumulators()
         flat = masks.flatten(2)
         for b, c, p in row_blocks(self._shape, torch.ones_like(volume, dtype=torch.bool).cpu()):
             region = flat[b, c, p]
@@ -128,7 +132,7 @@ class TensorField:
     ) -> Tensor:
         """Order-free sums of terms (count, pixels), each at most p in size."""
         peak = self._totals.peak.expand(count, 1)
-        sums = ExactSum(peak, self.pixels, torch.float64)
+        sums = ExactSum(Scale(peak, self.pixels, torch.float64))
         for piece in self._pieces(low, high):
             sums.add((slice(None), slice(None)), terms(piece).unsqueeze(1))
         return sums.value().squeeze(1)
@@ -137,31 +141,41 @@ class TensorField:
     def _shape(self) -> tuple[int, int, int]:
         return self.batch, self.classes, self.pixels
 
-    @cached_property
+    @property
     def _totals(self) -> Totals:
+        return self._first_look[0]
+
+    @cached_property
+    def _first_look(self) -> tuple[Totals, Scale]:
+        """Totals, and the unit of every later sum."""
         shape = (self.batch, self.classes)
         lowest = torch.full(shape, math.inf, dtype=torch.float64, device=self.device)
         peak = -lowest
-        for b, c, p in row_blocks(self._shape, torch.ones(shape, dtype=torch.bool)):
+        everyone = torch.ones(shape, dtype=torch.bool)
+        for b, c, p in row_blocks(self._shape, everyone):
             low, high = torch.aminmax(self._block(b, c, p), dim=-1)  # keeps NaN, as does minimum
             lowest[b, c] = torch.minimum(lowest[b, c], low.to(lowest))
             peak[b, c] = torch.maximum(peak[b, c], high.to(peak))
-        everything = torch.full_like(peak, -1.0)
-        return Totals(self._above(everything, peak).selected_sum, lowest, peak)
+        scale = Scale(peak, self.pixels, self.block_dtype)
+        sums = ExactSum(scale)
+        for b, c, p in row_blocks(self._shape, everyone):
+            sums.add((b, c), self._block(b, c, p))
+        return Totals(sums.value(), lowest, peak), scale
 
-    def _above(self, threshold: Tensor, peak: Tensor) -> Selection:
-        sums, volume = self._accumulators(peak)
+    def _above(self, threshold: Tensor, live: Tensor) -> Selection:
+        sums, volume = self._accumulators()
         cut = self._cut(threshold)
-        for b, c, p in row_blocks(self._shape, (threshold < peak).cpu()):
+        for b, c, p in row_blocks(self._shape, live.cpu()):
             block = self._block(b, c, p)
             chosen = block > _column(cut, b, c)
             volume[b, c] += chosen.sum(-1).to(self.device)
             sums.add((b, c), block.mul_(chosen))
         return Selection(sums.value(), volume)
 
-    def _accumulators(self, peak: Tensor) -> tuple[ExactSum, Tensor]:
-        volume = torch.zeros_like(peak, dtype=torch.int64)
-        return ExactSum(peak, self.pixels, self.block_dtype), volume
+    def _accumulators(self) -> tuple[ExactSum, Tensor]:
+        shape = (self.batch, self.classes)
+        volume = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        return ExactSum(self._first_look[1]), volume
 
     def _live(self, threshold: Tensor) -> Tensor:
         return (threshold < self._totals.peak).cpu()

@@ -77,7 +77,6 @@ def settings(
     metric = validation.choice("metric", metric, METRICS)
     output_mode = validation.choice("output_mode", output_mode, OUTPUT_MODES)
     solver = validation.choice("solver", solver, list(SOLVERS))
-    modes = SOLVERS[solver].modes
     serves = [name for name, entry in SOLVERS.items() if output_mode in entry.modes]
     validation.combination("solver", solver, "output_mode", output_mode, serves)
     serves = [name for name in serves if metric in SOLVERS[name].metrics]
@@ -88,13 +87,14 @@ def settings(
         solver,
         validation.smooth(smooth, metric),
         validation.number_in_unit_interval("pruning_prob", pruning_prob),
-        tuple(_parameters(solver, output_mode, modes[output_mode], given).items()),
+        tuple(_parameters(metric, solver, output_mode, given).items()),
     )
 
 
 def _parameters(
-    solver: str, output_mode: str, defaults: Mapping[str, Any], given: Mapping[str, Any]
+    metric: str, solver: str, output_mode: str, given: Mapping[str, Any]
 ) -> dict[str, Any]:
+    defaults = SOLVERS[solver].modes[output_mode]
     where = f"solver={solver!r} with output_mode={output_mode!r}"
     validation.known_parameters(where, given, defaults)
     chosen = {**defaults, **given}
@@ -106,6 +106,7 @@ def _parameters(
         policy = validation.choice("unassigned_policy", chosen["unassigned_policy"], POLICIES)
         chosen["unassigned_policy"] = policy
         chosen["assignment"] = validation.assignment(chosen["assignment"], ASSIGNMENTS)
+        validation.void_has_unclaimed_pixels(metric, policy)
         validation.void_index_is_used("void_index" in given, policy)
         chosen["void_index"] = validation.integer("void_index", chosen["void_index"])
         if policy != "void":

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rankseg.fields.base import NOTHING, Field
+from rankseg.fields.base import NOTHING, Field, Selection
 from rankseg.objectives import Dice, IoU
 from rankseg.solvers import exact, exact_scores, normal, normal_scores
-from rankseg.solvers.row import Optimum, Row
+from rankseg.solvers.row import Optimum, Row, row_of
 from rankseg.solvers.rows import Rows
 
 Kind = Dice | IoU
@@ -42,12 +42,12 @@ class Method:
 
     def mask_score(self, field: Field, at: tuple[int, int], mask: Tensor, objective: Kind) -> float:
         """Expected score of a mask (bool, spatial) of one row."""
-        inside, outside = (Row(field.row(*at, part)) for part in (mask, ~mask))
+        inside, outside = (row_of(field.row(*at, part)) for part in (mask, ~mask))
         volume = int(mask.sum())
         if self.name == "exact":
             metric, smooth = objective.metric, objective.smooth
             return exact_scores.mask_score(metric, inside, outside, volume, smooth)
-        row = Row(field.row(*at))
+        row = row_of(field.row(*at))
         terms = normal_scores.approximation(row, objective, self.name, self.eps)
         return normal_scores.mask_score(terms, inside, outside, volume)
 
@@ -56,13 +56,16 @@ def solve(field: Field, objective: Kind, active: Tensor, method: Method) -> Rows
     """Best region of every active row; the other rows score as their empty mask."""
     threshold = torch.full_like(objective.mu, NOTHING)
     score = torch.zeros_like(objective.mu)
+    region = Selection(torch.zeros_like(objective.mu), torch.zeros_like(score, dtype=torch.int64))
     for at in _indices(active):
-        best = method.best_mask(Row(field.row(*at)), objective.at(at))
+        row = row_of(field.row(*at))
+        best = method.best_mask(row, objective.at(at))
         threshold[at], score[at] = best.threshold, best.score
+        region.selected_sum[at], region.volume[at] = row.above(best.threshold)
     if objective.smooth > 0:
         for at in _indices(~active):
-            score[at] = method.empty_score(Row(field.row(*at)), objective.at(at))
-    return Rows(threshold, field.above(threshold), score, active)
+            score[at] = method.empty_score(row_of(field.row(*at)), objective.at(at))
+    return Rows(threshold, region, score, active)
 
 
 def scores(

@@ -86,7 +86,8 @@ def _tighten(
     pending = active
     found = Selection(torch.zeros_like(volume), torch.zeros_like(volume, dtype=torch.int64))
     while bool(pending.any()):
-        base = objective.smooth * (1 + 2 / (volume + objective.mu + objective.smooth))
+        share = objective.smooth / (volume + objective.mu + objective.smooth)
+        base = objective.smooth + 2 * share
         cut, now = _maximise(field, objective.ratio(base), threshold, pending)
         threshold, found = cut.where(pending, threshold), now.where(pending, found)
         pending = pending & (found.volume != volume)

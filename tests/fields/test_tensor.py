@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rankseg.fields import LabelRule, TensorField, blocks
-from rankseg.fields.exact_sum import ExactSum
+from rankseg.fields import LabelRule, TensorField, blocks, tensor
+from rankseg.fields.exact_sum import ExactSum, Scale
 
 SHAPES = [(1, 1, 1), (2, 3, 7), (1, 4, 5, 6), (3, 2, 2, 3, 4)]
 
@@ -13,6 +13,7 @@ SHAPES = [(1, 1, 1), (2, 3, 7), (1, 4, 5, 6), (3, 2, 2, 3, 4)]
 @pytest.fixture(params=[3, 20, 1 << 18], ids=lambda size: f"block {size}", autouse=True)
 def _block_size(request, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", request.param)
+    monkeypatch.setattr(tensor, "PIECE", request.param)
 
 
 def field_and_rows(shape, dtype=torch.float32, seed=0):
@@ -115,14 +116,14 @@ def test_assign(shape):
 def test_integer_sums_do_not_overflow_and_round_once():
     """2^31 ones in one row, as 2^13 blocks; and the smallest float32 beside a one."""
     peak = torch.ones(1, 1, dtype=torch.float64)
-    total = ExactSum(peak, 2**31 + 8, torch.float32)
+    total = ExactSum(Scale(peak, 2**31 + 8, torch.float32))
     block = torch.ones(1, 1, 2**13)
     for limb in total.limbs:
         assert limb.item() == 0
     total.add((slice(None), slice(None)), block)
     total.limbs[0] *= 2**18
     assert total.value().item() == 2.0**31
-    fine = ExactSum(peak, 2, torch.float64)
+    fine = ExactSum(Scale(peak, 2, torch.float64))
     fine.add((slice(None), slice(None)), torch.tensor([[[1.0, 2.0**-70]]], dtype=torch.float64))
     assert fine.value().item() == 1.0 + 2.0**-70
     assert fine.limbs[1].item() == 2**10
