@@ -21,8 +21,11 @@ class RankSEG(nn.Module):
 
     Parameters
     ----------
-    metric : {'dice', 'iou', 'acc'}, default 'dice'
+    metric : {'dice', 'iou', 'acc', 'fbeta', 'tversky'}, default 'dice'
         What to maximise. ``'acc'`` gives argmax labels and the 0.5 cut, which are optimal for it.
+        F-beta weighs recall ``beta`` times as much as precision; the Tversky index counts false
+        positives ``alpha`` (at most 1) and false negatives ``beta`` times. Dice is F-beta with 1
+        and Tversky with 0.5 and 0.5, IoU is Tversky with 1 and 1.
     output_mode : {'multiclass', 'multilabel'}, default 'multiclass'
         One label per pixel, or one mask per class.
     solver : str, default 'RMA'
@@ -34,7 +37,7 @@ class RankSEG(nn.Module):
         are the usual rules, for comparison. Case does not matter.
     smooth : float >= 0, default 0
         Pixels added to the metric's numerator and denominator. Larger values favour empty masks
-        for classes of small expected volume. Dice and IoU only.
+        for classes of small expected volume. Not for accuracy.
     pruning_prob : float in [0, 1], default 0.5
         A class whose largest probability in an image is at most this is taken to be absent from
         the image and skipped (``Segmentation.active`` tells). It decides whole classes: where
@@ -46,7 +49,8 @@ class RankSEG(nn.Module):
         (int that is no class, default 255), ``assignment`` ('published'). One channel has no
         unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default
         1e-4), the probability left out of the distribution of the label count. TR: ``threshold``
-        (default 0.5).
+        (default 0.5). Metrics: ``beta`` (default 1) of F-beta; ``alpha`` and ``beta`` (default
+        0.5) of Tversky; RMA, argmax and TR serve these two.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rankseg import assignment, validation
 from rankseg.fields.base import Field, LabelRule
-from rankseg.objectives import Accuracy, objective_for
+from rankseg.objectives import Accuracy, Dice, IoU, objective_for
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings, by_row, pointwise, rma
 from rankseg.solvers.by_row import Method
@@ -30,7 +30,11 @@ class Decision:
         self.field = field
         self.totals = field.totals()
         self.objective = objective_for(
-            settings.metric, self.totals.mu, settings.smooth, field.pixels
+            settings.metric,
+            self.totals.mu,
+            settings.smooth,
+            field.pixels,
+            settings.metric_parameters,
         )
 
     def prediction(self) -> Tensor:
@@ -116,7 +120,7 @@ class Decision:
         """Region with the largest objective, of each active row."""
         if isinstance(self.objective, Accuracy):
             return pointwise.solve(self.field, self.objective, 0.5)
-        if self._method is None:
+        if self._method is None or not isinstance(self.objective, (Dice, IoU)):
             return rma.solve(self.field, self.objective, active)
         chosen = active & self._one_by_one
         alone = by_row.solve(self.field, self.objective, chosen, self._method)
@@ -129,7 +133,7 @@ class Decision:
         """Objective of every class's region."""
         region = self.field.measure(labels)
         score = self.objective.value(region.selected_sum, region.volume)
-        if self._method is None or isinstance(self.objective, Accuracy):
+        if self._method is None or not isinstance(self.objective, (Dice, IoU)):
             return score
         alone = by_row.scores(
             self.field,

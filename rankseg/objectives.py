@@ -1,4 +1,4 @@
-"""Expected Dice, IoU and accuracy as functions of a region's selected sum S and volume V.
+"""Expected Dice, IoU and their relatives as functions of a region's selected sum S and volume V.
 
 The one home of these formulas. Everything is elementwise over rows, shape (B, C), float64.
 The reciprocal moment approximation (RMA; Wang and Dai, NeurIPS 2025) replaces the
@@ -8,7 +8,8 @@ are affine in S and V. 0/0 counts as 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
@@ -17,30 +18,31 @@ from torch import Tensor
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Divide, with 0/0 = 0."""
-    safe = torch.where(denominator == 0, torch.ones_like(denominator), denominator)
+    safe = torch.where(denominator == 0, 1.0, denominator)
     return numerator / safe
 
 
 @dataclass(frozen=True)
 class LinearFractional:
-    """(base + gain S) / (width + V - overlap S): what Dinkelbach's iteration maximises."""
+    """(base + gain S) / (width + price V - overlap S): what Dinkelbach's iteration maximises."""
 
     base: Tensor
     gain: float
     width: Tensor
+    price: float
     overlap: float
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Value of a region."""
         numerator = self.base + self.gain * selected_sum
-        return _ratio(numerator, self.width + volume - self.overlap * selected_sum)
+        return _ratio(numerator, self.width + self.price * volume - self.overlap * selected_sum)
 
     def cut(self, value: Tensor) -> Tensor:
         """Probability above which a pixel raises numerator - value * denominator.
 
-        A pixel of probability p adds gain p - value (1 - overlap p), positive for p above this.
+        A pixel of probability p adds gain p - value (price - overlap p), positive above this.
         """
-        return value / (self.gain + self.overlap * value)
+        return self.price * value / (self.gain + self.overlap * value)
 
 
 @dataclass(frozen=True)
@@ -70,63 +72,96 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class Dice:
-    """RMA of E[(2 |A and Y| + smooth) / (|A| + |Y| + smooth)].
+class FBeta:
+    """RMA of E[((1 + w) |A and Y| + smooth) / (|A| + w |Y| + smooth)], w = beta^2.
 
-    2 S / (V + mu + 1 + smooth) + smooth / (V + mu + smooth).
+    (1 + w) S / (V + w (mu + 1) + smooth) + smooth / (V + w mu + smooth): a pixel that counts in the
+    numerator is a label for certain, hence mu + 1 there. Larger beta favours larger masks.
     """
 
     mu: Tensor
     smooth: float = 0.0
+    beta: float = 1.0
+
+    @property
+    def weight(self) -> float:
+        """Weight of a missed pixel against a wrong one, w."""
+        return self.beta**2
+
+    def ratio_of_means(self) -> LinearFractional:
+        """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
+        return self.first(torch.full_like(self.mu, self.smooth))
+
+    def ratio(self) -> LinearFractional:
+        """The objective, where it has no smoothing."""
+        return self.first(torch.zeros_like(self.mu))
+
+    def first(self, base: Tensor) -> LinearFractional:
+        """First term of the objective with another constant in the numerator."""
+        width = self.weight * (self.mu + 1) + self.smooth
+        return LinearFractional(base, 1 + self.weight, width, 1.0, 0.0)
+
+    def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
+        """Objective of a region."""
+        smoothing = torch.full_like(self.mu, self.smooth)
+        rest = _ratio(smoothing, volume + self.weight * self.mu + self.smooth)
+        return self.ratio().value(selected_sum, volume) + rest
+
+    def smoothing_price(self, volume: Tensor) -> Tensor:
+        """What a pixel more costs the second term, in units of the first.
+
+        Multiplying out the change of the objective from volume V to V + 1, with x the second
+        denominator: (1 + w)(p (x + w) - S) > smooth (1 + w/x)(1 + w/(x + 1)). Falls with V.
+        """
+        x = volume + self.weight * self.mu + self.smooth
+        share = self.smooth / x  # finite where smooth and x are both tiny
+        return (self.smooth + self.weight * share) * (1 + self.weight / (x + 1))
+
+    def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """Gain of one more pixel; affine in p.
+
+        With D and E the two denominators: ((1 + w)(p - S/D) - smooth (D + 1)/(E (E + 1)))/(D + 1).
+        E is formed first: adding w would swallow a tiny smooth; the quotients keep a huge one
+        finite.
+        """
+        inner = volume + self.weight * self.mu + self.smooth
+        width = inner + self.weight
+        slope = torch.full_like(width, 1 + self.weight)
+        lost = _ratio(torch.full_like(inner, self.smooth), inner) * ((width + 1) / (inner + 1))
+        offset = slope * selected_sum / width + lost
+        return Gain(slope, offset, width + 1, torch.zeros_like(width))
+
+
+@dataclass(frozen=True)
+class Dice(FBeta):
+    """F-beta with beta = 1: 2 S / (V + mu + 1 + smooth) + smooth / (V + mu + smooth)."""
+
+    beta: float = field(default=1.0, init=False)
     metric: ClassVar[str] = "dice"
 
     def at(self, index: tuple[int, int]) -> Dice:
         """Objective of one row, (1, 1)."""
         return Dice(self.mu[index].reshape(1, 1), self.smooth)
 
-    def ratio_of_means(self) -> LinearFractional:
-        """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
-        return self.ratio(torch.full_like(self.mu, self.smooth))
-
-    def ratio(self, base: Tensor | None = None) -> LinearFractional:
-        """(2 S + base) / (V + mu + 1 + smooth); base 0 is the first term of the objective."""
-        zero = torch.zeros_like(self.mu)
-        return LinearFractional(zero if base is None else base, 2.0, self.mu + 1 + self.smooth, 0.0)
-
-    def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
-        """Objective of a region."""
-        smoothing = torch.full_like(self.mu, self.smooth)
-        rest = _ratio(smoothing, volume + self.mu + self.smooth)
-        return self.ratio().value(selected_sum, volume) + rest
-
-    def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
-        """Gain of one more pixel; affine in p.
-
-        With D = V + mu + 1 + smooth: (2 p - 2 S/D - smooth (D+1) / (D (D-1))) / (D + 1). D - 1 is
-        formed first: 1 would swallow a tiny smooth; the quotients keep a huge one finite.
-        """
-        inner = volume + self.mu + self.smooth
-        width = inner + 1
-        lost = _ratio(torch.full_like(inner, self.smooth), inner) * ((width + 1) / width)
-        offset = 2 * selected_sum / width + lost
-        two = torch.full_like(width, 2.0)
-        return Gain(two, offset, width + 1, torch.zeros_like(width))
-
 
 @dataclass(frozen=True)
-class IoU:
-    """RMA of E[(|A and Y| + smooth) / (|A or Y| + smooth)].
+class Tversky:
+    """RMA of E[(TP + smooth) / (TP + alpha FP + beta FN + smooth)].
 
-    (S + smooth) / (V + mu - S + smooth).
+    (S + smooth) / (alpha V + beta mu + (1 - alpha - beta) S + 1 - alpha + smooth): as for F-beta, a
+    pixel that counts in the numerator is a label for certain, which adds 1 - alpha. With alpha in
+    [0, 1] the denominator is positive.
     """
 
     mu: Tensor
     smooth: float = 0.0
-    metric: ClassVar[str] = "iou"
+    alpha: float = 0.5
+    beta: float = 0.5
 
-    def at(self, index: tuple[int, int]) -> IoU:
-        """Objective of one row, (1, 1)."""
-        return IoU(self.mu[index].reshape(1, 1), self.smooth)
+    @property
+    def overlap(self) -> float:
+        """Weight by which counting V and mu counts their overlap too often."""
+        return self.alpha + self.beta - 1
 
     def ratio_of_means(self) -> LinearFractional:
         """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
@@ -135,17 +170,36 @@ class IoU:
     def ratio(self) -> LinearFractional:
         """The objective itself is linear-fractional, smoothed or not."""
         base = torch.full_like(self.mu, self.smooth)
-        return LinearFractional(base, 1.0, self.mu + self.smooth, 1.0)
+        width = self.beta * self.mu + (1 - self.alpha) + self.smooth
+        return LinearFractional(base, 1.0, width, self.alpha, self.overlap)
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Objective of a region."""
         return self.ratio().value(selected_sum, volume)
 
     def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
-        """Gain of one more pixel: (p - r (1 - p)) / (D + 1 - p), r = value, D its denominator."""
-        union = volume + self.mu - selected_sum + self.smooth
-        value = self.value(selected_sum, volume)
-        return Gain(1 + value, value, union + 1, torch.ones_like(union))
+        """Gain of one more pixel, r the value and D its denominator.
+
+        (p (1 + overlap r) - alpha r) / (D + alpha - overlap p).
+        """
+        ratio = self.ratio()
+        width = ratio.width + self.alpha * volume - self.overlap * selected_sum
+        value = ratio.value(selected_sum, volume)
+        bend = torch.full_like(width, self.overlap)
+        return Gain(1 + self.overlap * value, self.alpha * value, width + self.alpha, bend)
+
+
+@dataclass(frozen=True)
+class IoU(Tversky):
+    """Tversky with alpha = beta = 1: (S + smooth) / (V + mu - S + smooth)."""
+
+    alpha: float = field(default=1.0, init=False)
+    beta: float = field(default=1.0, init=False)
+    metric: ClassVar[str] = "iou"
+
+    def at(self, index: tuple[int, int]) -> IoU:
+        """Objective of one row, (1, 1)."""
+        return IoU(self.mu[index].reshape(1, 1), self.smooth)
 
 
 @dataclass(frozen=True)
@@ -165,10 +219,16 @@ class Accuracy:
         return Gain(2 * one, one, self.pixels * one, torch.zeros_like(one))
 
 
-def objective_for(metric: str, mu: Tensor, smooth: float, pixels: int) -> Dice | IoU | Accuracy:
+def objective_for(
+    metric: str, mu: Tensor, smooth: float, pixels: int, parameters: Mapping[str, float]
+) -> FBeta | Tversky | Accuracy:
     """Objective of a validated metric name for rows of this expected volume."""
-    if metric == "dice":
-        return Dice(mu, smooth)
-    if metric == "iou":
-        return IoU(mu, smooth)
-    return Accuracy(mu, pixels)
+    if metric == "acc":
+        return Accuracy(mu, pixels)
+    kinds: dict[str, type[FBeta] | type[Tversky]] = {
+        "dice": Dice,
+        "iou": IoU,
+        "fbeta": FBeta,
+        "tversky": Tversky,
+    }
+    return kinds[metric](mu, smooth, **parameters)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from rankseg import validation
 from rankseg.fields import Field, Selection, TensorField
-from rankseg.objectives import Accuracy, objective_for
-from rankseg.solvers import METRICS, by_row
+from rankseg.objectives import Dice, IoU, objective_for
+from rankseg.solvers import by_row
 from rankseg.solvers.by_row import Method
 
+METRICS = ("dice", "iou", "acc")
 METHODS = ("exact", "RMA", "BA", "TRNA")
 
 
@@ -69,8 +70,8 @@ def expected_score(
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak)
     masks = _Masks(validation.prediction_tensor(prediction, probs), field)
-    objective = objective_for(metric, totals.mu, smooth, field.pixels)
-    if method == "RMA" or isinstance(objective, Accuracy):
+    objective = objective_for(metric, totals.mu, smooth, field.pixels, {})
+    if method == "RMA" or not isinstance(objective, (Dice, IoU)):
         region = masks.measure()
         return objective.value(region.selected_sum, region.volume)
     everyone = torch.ones_like(totals.mu, dtype=torch.bool)

@@ -57,16 +57,26 @@ def number_in_open_interval(argument: str, value: object) -> float:
     return number
 
 
-def smooth(value: object, metric: str) -> float:
-    """Return the smoothing; only Dice and IoU have one."""
-    number = _real("smooth", value, "a finite number >= 0")
+def number_at_least_zero(argument: str, value: object) -> float:
+    """Return a finite number that is not negative."""
+    number = _real(argument, value, "a finite number >= 0")
     if not (number >= 0.0 and math.isfinite(number)):
-        raise ValueError(f"smooth must be a finite number >= 0; got {value!r}")
+        raise ValueError(f"{argument} must be a finite number >= 0; got {value!r}")
+    return number
+
+
+def tversky_weights(alpha: float, beta: float) -> None:
+    """Refuse a Tversky index that no mistake can lower, or whose approximation can be negative."""
+    number_in_unit_interval("alpha", alpha)
+    if alpha == beta == 0.0:
+        raise ValueError("metric='tversky' with alpha=0 and beta=0 is 1 for every mask")
+
+
+def smooth(value: object, metric: str) -> float:
+    """Return the smoothing; accuracy has none."""
+    number = number_at_least_zero("smooth", value)
     if number > 0.0 and metric == "acc":
-        raise ValueError(
-            f"smooth changes 'dice' and 'iou' only, metric='acc' has none; got {value!r}: "
-            "leave it 0"
-        )
+        raise ValueError(f"metric='acc' has no smoothing; got smooth={value!r}: leave it 0")
     return number
 
 

@@ -8,9 +8,21 @@ from collections.abc import Iterator
 import numpy as np
 
 
-def rma_score(metric: str, selected_sum, volume, mu, smooth: float = 0.0):
-    """RMA objective of a region, elementwise; 0/0 = 0."""
+def rma_score(metric, selected_sum, volume, mu, smooth: float = 0.0):
+    """RMA objective of a region, elementwise; 0/0 = 0.
+
+    ``metric`` is a name, or ("fbeta", beta), or ("tversky", alpha, beta).
+    """
     s, v = np.asarray(selected_sum, float), np.asarray(volume, float)
+    if metric[0] == "fbeta":
+        w = metric[1] ** 2
+        first = divide((1 + w) * s, v + w * (1 + mu) + smooth)
+        return first + divide(smooth, v + w * mu + smooth)
+    if metric[0] == "tversky":
+        false_positives, false_negatives = v - s, mu - s
+        counted = 1 - metric[1]
+        errors = metric[1] * false_positives + metric[2] * false_negatives
+        return divide(s + smooth, s + errors + counted + smooth)
     if metric == "dice":
         first = divide(2 * s, v + mu + 1 + smooth)
         return first + divide(smooth, v + mu + smooth)
@@ -22,7 +34,7 @@ def divide(a, b):
     return np.divide(a, b, out=np.zeros_like(a), where=b != 0)
 
 
-def best_rma(metric: str, row, smooth: float = 0.0) -> float:
+def best_rma(metric, row, smooth: float = 0.0) -> float:
     """Largest RMA objective over all volumes; the best mask of a volume is its largest pixels."""
     ordered = np.sort(np.asarray(row, float))[::-1]
     sums = np.concatenate([[0.0], np.cumsum(ordered)])
@@ -35,7 +47,7 @@ def subsets(size: int) -> Iterator[np.ndarray]:
         yield np.array(bits)
 
 
-def best_rma_of_all_subsets(metric: str, row, smooth: float = 0.0) -> float:
+def best_rma_of_all_subsets(metric, row, smooth: float = 0.0) -> float:
     row = np.asarray(row, float)
     return max(
         float(rma_score(metric, row[mask].sum(), mask.sum(), row.sum(), smooth))
@@ -43,19 +55,20 @@ def best_rma_of_all_subsets(metric: str, row, smooth: float = 0.0) -> float:
     )
 
 
-def score_of_mask(metric: str, row, mask, smooth: float = 0.0) -> float:
+def score_of_mask(metric, row, mask, smooth: float = 0.0) -> float:
     row, mask = np.asarray(row, float), np.asarray(mask, bool)
     return float(rma_score(metric, row[mask].sum(), mask.sum(), row.sum(), smooth))
 
 
-def published_labels(metric, probs, thresholds, active, smooth=0.0, policy="max_score", void=255):
+def published_labels(metric, probs, active, smooth=0.0, policy="max_score", void=255):
     """Published rule for one image (C, n), pixel by pixel, gains as differences of objectives.
 
     Returns labels and, per pixel, the gap between the best and the second best candidate: where
     it is tiny the label is a matter of rounding.
     """
     probs = np.asarray(probs, float)
-    claims = probs > np.asarray(thresholds)[:, None]
+    claims = np.array([best_rma_mask(metric, row, smooth) for row in probs])
+    claims &= np.asarray(active)[:, None]
     mu = probs.sum(1)
     once = claims & (claims.sum(0) == 1)
     s1, v1 = (probs * once).sum(1), once.sum(1)
@@ -79,3 +92,13 @@ def published_labels(metric, probs, thresholds, active, smooth=0.0, policy="max_
         if len(ranked) > 1:
             gaps[pixel] = ranked[0] - ranked[1]
     return labels, gaps
+
+
+def best_rma_mask(metric, row, smooth: float = 0.0) -> np.ndarray:
+    """Best mask of a row; of equally good ones the smallest. Equal pixels share their fate."""
+    row = np.asarray(row, float)
+    ordered = np.sort(row)[::-1]
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    scores = rma_score(metric, sums, np.arange(len(ordered) + 1), sums[-1], smooth)
+    volume = int(np.flatnonzero(scores >= scores.max() * (1 - 1e-13))[0])
+    return row >= ordered[volume - 1] if volume else np.zeros(len(row), bool)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rankseg import validation
 
-METRICS = ("dice", "iou", "acc")
+METRICS: Mapping[str, Mapping[str, float]] = {
+    "dice": {},
+    "iou": {},
+    "acc": {},
+    "fbeta": {"beta": 1.0},
+    "tversky": {"alpha": 0.5, "beta": 0.5},
+}
+"""Names, each with its parameters and their defaults."""
+
 OUTPUT_MODES = ("multiclass", "multilabel")
 ASSIGNMENTS = ("published",)
 POLICIES = ("max_score", "void")
@@ -29,18 +37,18 @@ class Entry:
     """What a solver serves: output modes, each with its parameters and their defaults; metrics."""
 
     modes: Mapping[str, Mapping[str, Any]]
-    metrics: tuple[str, ...] = METRICS
+    metrics: Collection[str] = tuple(METRICS)
 
 
-_RANKED = Entry({"multiclass": _LABEL_PARAMETERS, "multilabel": {}})
+_RANKED = {"multiclass": _LABEL_PARAMETERS, "multilabel": {}}
 _NORMAL = Entry(
     {"multiclass": _NORMAL_PARAMETERS | _LABEL_PARAMETERS, "multilabel": _NORMAL_PARAMETERS},
     ("dice", "iou"),
 )
 SOLVERS: Mapping[str, Entry] = {
-    "RMA": _RANKED,
-    "exact": _RANKED,
-    "auto": _RANKED,
+    "RMA": Entry(_RANKED),
+    "exact": Entry(_RANKED, ("dice", "iou", "acc")),
+    "auto": Entry(_RANKED, ("dice", "iou", "acc")),
     "BA": _NORMAL,
     "TRNA": _NORMAL,
     "BA+TRNA": _NORMAL,
@@ -59,6 +67,11 @@ class Settings:
     smooth: float
     pruning_prob: float
     parameters: tuple[tuple[str, Any], ...]
+
+    @property
+    def metric_parameters(self) -> dict[str, float]:
+        """Parameters of the metric: ``beta``, ``alpha``."""
+        return {name: self.parameter(name) for name in METRICS[self.metric]}
 
     def parameter(self, name: str) -> Any:
         """Value of one solver parameter."""
@@ -94,10 +107,14 @@ def settings(
 def _parameters(
     metric: str, solver: str, output_mode: str, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    defaults = SOLVERS[solver].modes[output_mode]
-    where = f"solver={solver!r} with output_mode={output_mode!r}"
+    defaults = {**METRICS[metric], **SOLVERS[solver].modes[output_mode]}
+    where = f"metric={metric!r}, solver={solver!r}, output_mode={output_mode!r}"
     validation.known_parameters(where, given, defaults)
     chosen = {**defaults, **given}
+    for name in METRICS[metric]:
+        chosen[name] = validation.number_at_least_zero(name, chosen[name])
+    if metric == "tversky":
+        validation.tversky_weights(chosen["alpha"], chosen["beta"])
     if "eps" in chosen:
         chosen["eps"] = validation.number_in_open_interval("eps", chosen["eps"])
     if "threshold" in chosen:

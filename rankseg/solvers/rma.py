@@ -1,10 +1,10 @@
 """RMA: the mask with the largest reciprocal-moment objective, without sorting the image.
 
-Dice without smoothing and IoU with any smoothing are linear-fractional in the mask's selected sum
+F-beta (Dice) without smoothing and Tversky (IoU) are linear-fractional in the mask's selected sum
 and volume. Dinkelbach's iteration ("On nonlinear fractional programming", Management Science 13(7),
 1967) maximises them exactly: cut where a pixel stops to pay at the best value seen so far, measure
 what lies above, repeat while the value rises. The value rises strictly over finitely many masks,
-and stops only at the maximum. Smoothed Dice is a sum of two ratios; see ``_smoothed_dice``.
+and stops only at the maximum. Smoothed F-beta is a sum of two ratios; see ``_smoothed``.
 
 Pixels exactly at the cut change nothing and are left out, so a row's answer depends on its
 probabilities alone.
@@ -16,17 +16,17 @@ import torch
 from torch import Tensor
 
 from rankseg.fields.base import NOTHING, Field, Selection
-from rankseg.objectives import Dice, IoU, LinearFractional
+from rankseg.objectives import FBeta, LinearFractional, Tversky
 from rankseg.solvers.rows import Rows, as_rows
 
 ROUNDING = 2.0**-50
 """Two values closer than this, relatively, may be the same number in exact arithmetic."""
 
 
-def solve(field: Field, objective: Dice | IoU, active: Tensor) -> Rows:
+def solve(field: Field, objective: FBeta | Tversky, active: Tensor) -> Rows:
     """Best region of every active row, each on its own; exact up to rounding."""
-    if isinstance(objective, Dice) and objective.smooth > 0:
-        return _smoothed_dice(field, objective, active)
+    if isinstance(objective, FBeta) and objective.smooth > 0:
+        return _smoothed(field, objective, active)
     threshold, region = _maximise(field, objective.ratio(), field.totals().peak / 2, active)
     return as_rows(objective, threshold, region, active)
 
@@ -54,16 +54,16 @@ def _maximise(
     return chosen, region
 
 
-def _smoothed_dice(field: Field, objective: Dice, active: Tensor) -> Rows:
-    """Best region under 2 S/(V + b + 1) + smooth/(V + b), b = mu + smooth: bracket, then compare.
+def _smoothed(field: Field, objective: FBeta, active: Tensor) -> Rows:
+    """Best region under a ratio and smooth/(V + b), b = w mu + smooth: bracket, then compare.
 
     Growing the region of volume V by its next pixel, of probability p, raises the objective iff
-    2 (p (V + b + 1) - S) > c(V) with c(V) = smooth (1 + 2/(V + b)), by multiplying out. The left
-    side falls with V, and for a constant c this is the sign of growing (2 S + c)/(V + b + 1). c(V)
-    falls as well, which is why the objective can have several maxima; but c(0) >= c(V) >= c(inf)
-    puts them all between the best regions for those two constants, and c at the volumes found
-    tightens both ends further. The ends meet except in small or flat rows, where the few pixels
-    that remain are compared one by one.
+    (1 + w)(p (V + b + w) - S) > c(V), c the smoothing price. The left side falls with V, and for
+    a constant c this is the sign of growing ((1 + w) S + c)/(V + b + w). c(V) falls as well, which
+    is why the objective can have several maxima; but c(0) >= c(V) >= c(inf) puts them all between
+    the best regions for those two constants, and c at the volumes found tightens both ends
+    further. The ends meet except in small or flat rows, where the few pixels that remain are
+    compared one by one.
     """
     none = torch.zeros_like(objective.mu)
     high, few = _tighten(field, objective, none, active, field.totals().peak / 2)
@@ -73,22 +73,21 @@ def _smoothed_dice(field: Field, objective: Dice, active: Tensor) -> Rows:
         row = (image, class_)
         undecided = field.row(image, class_).between(float(low[row]), float(high[row]))
         start = Selection(few.selected_sum[row], few.volume[row])
-        alone = Dice(objective.mu[row], objective.smooth)
+        alone = FBeta(objective.mu[row], objective.smooth, objective.beta)
         threshold[row] = _compare(alone, start, undecided, high[row], low[row])
     region = field.above(threshold.masked_fill(~active, NOTHING))
     return as_rows(objective, threshold, region, active)
 
 
 def _tighten(
-    field: Field, objective: Dice, volume: Tensor, active: Tensor, threshold: Tensor
+    field: Field, objective: FBeta, volume: Tensor, active: Tensor, threshold: Tensor
 ) -> tuple[Tensor, Selection]:
     """Best region for c(V), V its own volume: the fixed point nearest the volume given."""
     pending = active
     found = Selection(torch.zeros_like(volume), torch.zeros_like(volume, dtype=torch.int64))
     while bool(pending.any()):
-        share = objective.smooth / (volume + objective.mu + objective.smooth)
-        base = objective.smooth + 2 * share
-        cut, now = _maximise(field, objective.ratio(base), threshold, pending)
+        ratio = objective.first(objective.smoothing_price(volume))
+        cut, now = _maximise(field, ratio, threshold, pending)
         threshold, found = cut.where(pending, threshold), now.where(pending, found)
         pending = pending & (found.volume != volume)
         volume = torch.where(pending, found.volume.to(volume), volume)
@@ -96,7 +95,7 @@ def _tighten(
 
 
 def _compare(
-    objective: Dice, start: Selection, undecided: Tensor, high: Tensor, low: Tensor
+    objective: FBeta, start: Selection, undecided: Tensor, high: Tensor, low: Tensor
 ) -> Tensor:
     """Best cut from ``high``, where ``start`` is selected, down through the undecided pixels.
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankseg import RankSEG
+from rankseg.objectives import Dice
 
 
 def smooth_maps(classes, size=24, scale=3.0, seed=0, batch=1):
@@ -28,8 +29,7 @@ def assert_follows_the_rule(probs, metric, smooth, pruning_prob, policy):
         labels, gaps = oracles.published_labels(
             metric,
             probs[image].flatten(1).double().numpy(),
-            found.threshold[image].numpy(),
-            found.active[image].numpy(),
+            probs[image].flatten(1).amax(1).numpy() > pruning_prob,
             smooth,
             policy,
             99,
@@ -187,3 +187,64 @@ def test_labels_beat_argmax_where_the_objective_counts():
     assert argmax.volume[0, 1].item() == 1
     assert rankseg.volume[0, 1].item() == 100
     assert rankseg.objective.item() > argmax.objective.item() + 0.3
+
+
+def test_a_peak_at_the_pruning_limit_is_skipped_in_every_type():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        for limit in (0.1, 0.3, 0.5, 0.7):
+            probs = torch.full((1, 2, 5), limit, dtype=dtype)
+            assert not RankSEG(pruning_prob=limit).solve(probs).active.any()
+            above = torch.nextafter(probs.double(), torch.tensor(1.0).double()) + 1e-2
+            assert RankSEG(pruning_prob=limit).solve(above.to(dtype)).active.all()
+
+
+def test_a_fixed_cut_is_meant_in_the_type_of_the_probabilities():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        probs = torch.full((1, 1, 5), 0.3, dtype=dtype)
+        decide = RankSEG(output_mode="multilabel", solver="TR", threshold=0.3)
+        assert torch.equal(decide(probs), probs > 0.3)
+        assert not decide(probs).any()
+
+
+def test_the_bound_counts_a_skipped_class_as_empty():
+    probs = smooth_maps(8, scale=1.5, seed=2).softmax(1)
+    found = RankSEG(pruning_prob=0.6).solve(probs)
+    rows = probs[0].flatten(1).numpy()
+    alone = sum(oracles.best_rma("dice", row) for row in rows if row.max() > 0.6)
+    assert found.bound.item() == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("metric", "cut"), [("dice", lambda v: v / 2), ("iou", lambda v: v / (1 + v))]
+)
+def test_the_threshold_is_the_cut_of_the_best_value(metric, cut):
+    probs = smooth_maps(5, seed=3).softmax(1)
+    found = RankSEG(metric, "multilabel", pruning_prob=0.0).solve(probs)
+    torch.testing.assert_close(found.threshold, cut(found.expected_score), rtol=1e-12, atol=0)
+
+
+def test_a_void_label_must_not_be_a_class():
+    probs = torch.rand(1, 300, 4)
+    with pytest.raises(ValueError, match="void_index=255 is also the label of one of the 300"):
+        RankSEG(unassigned_policy="void")(probs)
+    assert RankSEG(unassigned_policy="void", void_index=300)(probs).shape == (1, 4)
+
+
+@pytest.mark.parametrize("smooth", [1e-18, 1e-12, 1e150, 1e300])
+def test_gains_survive_tiny_and_huge_smoothing(smooth):
+    for seed in range(20):
+        probs = smooth_maps(3, size=4, scale=1.0, seed=seed).softmax(1)
+        tiny = probs * (1e-17 if smooth < 1 else 1.0)
+        found = RankSEG(smooth=smooth, pruning_prob=0.0).solve(tiny)
+        assert not found.threshold.isnan().any()
+        assert not found.expected_score.isnan().any()
+    objective = Dice(torch.tensor([8.5e-17 + 6.5e-19]).double(), smooth)
+    nothing = torch.zeros(1, dtype=torch.float64)
+    gain = objective.gain(nothing, nothing)
+    assert torch.isfinite(gain.offset / gain.width).all()
+
+
+def test_a_tiny_smoothing_is_not_lost_beside_one():
+    """Exact arithmetic gives labels 0, 0: the smoothing outweighs the tiny probabilities."""
+    probs = torch.tensor([[[4.2e-17, 8.5e-17], [7.5e-19, 6.5e-19]]], dtype=torch.float64)
+    assert RankSEG(smooth=1e-18, pruning_prob=0.3)(probs).tolist() == [[0, 0]]

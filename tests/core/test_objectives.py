@@ -15,7 +15,7 @@ def tensor(*values):
 @pytest.mark.parametrize("p", [0.0, 0.2, 1.0])
 def test_gain_is_the_difference_of_two_objectives(metric, smooth, p):
     mu, s, v = tensor(9.0), tensor(3.2), tensor(5.0)
-    objective = objective_for(metric, mu, smooth, 50)
+    objective = objective_for(metric, mu, smooth, 50, {})
     gain = objective.gain(s, v)
     found = (gain.slope * p - gain.offset) / (gain.width - gain.bend * p)
     expected = objective.value(s + p, v + 1) - objective.value(s, v)

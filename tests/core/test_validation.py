@@ -11,7 +11,7 @@ from rankseg.functional import rankseg
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"metric": "f1"}, ValueError, r"metric must be one of 'dice', 'iou', 'acc'; got 'f1'"),
+        ({"metric": "f1"}, ValueError, r"metric must be one of 'dice', 'iou', 'acc'.*; got 'f1'"),
         ({"metric": 3}, TypeError, r"metric must be a string, one of 'dice'.*got int"),
         ({"output_mode": "binary"}, ValueError, r"'multiclass', 'multilabel'; got 'binary'"),
         ({"solver": "fast"}, ValueError, r"one of 'RMA', 'exact', 'auto', 'BA'.*; got 'fast'"),
@@ -32,14 +32,18 @@ from rankseg.functional import rankseg
         (
             {"solver": "exact", "eps": 1e-4},
             ValueError,
-            r"solver='exact' .* takes no parameter 'eps'; parameters: 'assignment'",
+            r"solver='exact', .* takes no parameter 'eps'; parameters: 'assignment'",
         ),
         ({"smooth": -1}, ValueError, r"smooth must be a finite number >= 0; got -1"),
         ({"smooth": float("nan")}, ValueError, r"smooth must be a finite number >= 0; got nan"),
         ({"smooth": float("inf")}, ValueError, r"smooth must be a finite number"),
         ({"smooth": "1"}, TypeError, r"smooth must be a finite number >= 0; got str '1'"),
         ({"smooth": True}, TypeError, r"smooth must be .*; got bool True"),
-        ({"smooth": 1.0, "metric": "acc"}, ValueError, r"'acc' has none; got 1.0: leave it 0"),
+        (
+            {"smooth": 1.0, "metric": "acc"},
+            ValueError,
+            r"'acc' has no smoothing; got smooth=1.0",
+        ),
         ({"pruning_prob": 1.5}, ValueError, r"pruning_prob must lie in \[0, 1\]; got 1.5"),
         ({"pruning_prob": float("nan")}, ValueError, r"pruning_prob must lie in \[0, 1\]; got nan"),
         ({"pruning_prob": None}, TypeError, r"pruning_prob must be a number in \[0, 1\]"),
@@ -48,7 +52,7 @@ from rankseg.functional import rankseg
         (
             {"eps": 1e-4, "output_mode": "multilabel"},
             ValueError,
-            r"with output_mode='multilabel' takes no parameter 'eps'; parameters: none",
+            r"output_mode='multilabel' takes no parameter 'eps'; parameters: none",
         ),
         (
             {"unassigned_policy": "void", "output_mode": "multilabel"},
@@ -62,6 +66,27 @@ from rankseg.functional import rankseg
             TypeError,
             r"void_index must be an integer; got float 1.5",
         ),
+        (
+            {"unassigned_policy": "void", "metric": "acc"},
+            ValueError,
+            r"'void' makes no sense with metric='acc', whose labels are argmax",
+        ),
+        (
+            {"unassigned_policy": "void", "void_index": 2**63},
+            ValueError,
+            r"void_index must fit into 64 bits; got 9223372036854775808",
+        ),
+        ({"smooth": 10**400}, ValueError, r"smooth must be .*; got a number beyond float64"),
+        (
+            {"metric": "fbeta", "solver": "exact"},
+            ValueError,
+            r"'exact' makes no sense with metric='fbeta'; possible there: 'RMA', 'argmax'",
+        ),
+        ({"metric": "fbeta", "beta": -1}, ValueError, r"beta must be a finite number >= 0; got -1"),
+        ({"metric": "tversky", "alpha": 3}, ValueError, r"alpha must lie in \[0, 1\]; got 3"),
+        ({"metric": "tversky", "beta": "x"}, TypeError, r"beta must be a finite number >= 0"),
+        ({"metric": "tversky", "alpha": 0, "beta": 0}, ValueError, r"is 1 for every mask"),
+        ({"beta": 2.0}, ValueError, r"metric='dice', .* takes no parameter 'beta'"),
         ({"assignment": "ascent"}, NotImplementedError, r"'ascent' is not implemented yet"),
         ({"assignment": "best"}, ValueError, r"assignment must be one of 'published'"),
         (
@@ -128,3 +153,10 @@ def test_bad_probs(probs, error, message, output_mode):
 def test_logits_inside_the_interval_are_not_guessed_to_be_logits():
     probs = torch.rand(1, 2, 16) * 0.4  # could be logits, sums to less than one: taken as given
     assert RankSEG(pruning_prob=0.0)(probs).shape == (1, 16)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensor():
+    probs = torch.nested.nested_tensor([torch.rand(1, 2), torch.rand(1, 3)])
+    with pytest.raises(TypeError, match="dense tensor with values; got a nested tensor"):
+        RankSEG()(probs)
