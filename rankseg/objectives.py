@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -26,16 +26,25 @@ def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 class LinearFractional:
     """(base + gain S) / (width + price V - overlap S): what Dinkelbach's iteration maximises."""
 
-    base: Tensor
+    base: Tensor | float
     gain: float
-    width: Tensor
+    width: Tensor | float
     price: float
     overlap: float
 
+    def terms(self, selected_sum: Any, volume: Any) -> tuple[Any, Any]:
+        """Numerator and denominator; tensors, arrays or numbers."""
+        denominator = self.width + self.price * volume - self.overlap * selected_sum
+        return self.base + self.gain * selected_sum, denominator
+
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Value of a region."""
-        numerator = self.base + self.gain * selected_sum
-        return _ratio(numerator, self.width + self.price * volume - self.overlap * selected_sum)
+        return _ratio(*self.terms(selected_sum, volume))
+
+    def of_row(self) -> LinearFractional:
+        """Itself in plain numbers, for one row: small tensors are slow."""
+        width, base = float(self.width), float(self.base)
+        return LinearFractional(base, self.gain, width, self.price, self.overlap)
 
     def cut(self, value: Tensor) -> Tensor:
         """Probability above which a pixel raises numerator - value * denominator.

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 
 from rankseg.objectives import Dice, IoU
 from rankseg.profile import Floats, chebyshev_terms, interval_nodes
@@ -78,7 +78,12 @@ class Ba:
     def __init__(self, row: Row, objective: Dice | IoU, total: Floats, eps: float) -> None:
         self.total, self.size, self.smooth, self.eps = total, row.size, objective.smooth, eps
         self.ratio_of_means = objective.ratio_of_means()
-        self._counts = central_counts(total[None], np.array([float(row.size)]), eps)
+        self._plain_ratio = self.ratio_of_means.of_row()
+
+    @cached_property
+    def _counts(self) -> Counts:
+        """Distribution of all labels."""
+        return central_counts(self.total[None], np.array([float(self.size)]), self.eps)
 
     def empty(self) -> float:
         """Objective of the empty mask."""
@@ -92,8 +97,8 @@ class Ba:
 
     def ratio(self, inside: Any, volume: Any) -> Any:
         """Ratio of the means of numerator and denominator, of one or many masks."""
-        value = self.ratio_of_means.value(torch.as_tensor(inside), torch.as_tensor(volume))
-        return value.reshape(np.shape(volume)).numpy()
+        numerator, denominator = self._plain_ratio.terms(inside, volume)
+        return numerator / denominator  # positive: the row has mu > 0
 
     def union(self, inside: Any, volume: Any) -> Any:
         """D = V + mu + gamma of one or many masks."""
