@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from rankseg.result import Segmentation
 COLUMNS = ("file", "image", "class", "expected_score", "volume", "threshold", "active")
 
 # One file's trouble: its content, the disk, the memory, a missing optional package. Anything
-# else is a mistake of ours and must not look like a bad file.
+# else is a mistake of ours, is called one, and must not cost the other files.
 _TROUBLE = (FileError, OSError, ValueError, TypeError, RuntimeError, MemoryError, ImportError)
 
 
@@ -81,13 +82,13 @@ def plan(sources: Sequence[Path], folder: Path, file_format: str) -> list[Job]:
     ValueError
         If two inputs would be written to one file, or an output would replace an input.
     """
-    inputs = {source.resolve() for source in sources}
+    inputs = {os.path.realpath(source) for source in sources}  # links in a circle are fine here
     taken: dict[Path, Path] = {}
     for source in sources:
         target = output_path(source, folder, file_format)
         if target in taken:
             raise ValueError(f"{taken[target]} and {source} would both be written to {target}")
-        if target.resolve() in inputs:
+        if os.path.realpath(target) in inputs:
             raise ValueError(f"{target} would replace an input: choose another --output folder")
         taken[target] = source
     return [Job(source, target) for target, source in taken.items()]
@@ -120,6 +121,10 @@ def run(jobs: Iterable[Job], work: Work, report: Report) -> None:
             rows = _run_one(job, work)
         except _TROUBLE as error:
             report.failures[str(job.source)] = describe(error)
+        except Exception as error:
+            report.failures[str(job.source)] = (
+                f"unexpected {type(error).__name__}: {describe(error)}; please report this"
+            )
         else:
             report.written.append(job.target)
             report.rows += rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rankseg.terminal import FAILED, USAGE, ends_with, fail, progress, stoppable
+from rankseg.terminal import FAILED, USAGE, ends_with, fail, plain, printing, progress, stoppable
 
 if TYPE_CHECKING:
     from rankseg.api import RankSEG
@@ -64,7 +64,11 @@ def main(
 
 Metric = Annotated[str, typer.Option(help="What to maximise.", metavar="dice|iou|acc")]
 Solver = Annotated[
-    str, typer.Option(help="How: RMA; the usual rules are argmax (labels) and TR (masks).")
+    str,
+    typer.Option(
+        help="How: RMA, exact, auto, BA, TRNA or BA+TRNA; the usual rules are argmax (labels) and "
+        "TR (masks)."
+    ),
 ]
 
 
@@ -97,10 +101,11 @@ def demo(
         probs = show.person_probabilities(photo.rgb)
         comparison = show.compare(probs, photo.truth, decide)
         show.save_figure(output, photo, probs, comparison)
-    if as_json:
-        typer.echo(json.dumps(report.as_json(comparison, photo, decide, output.resolve())))
-    else:
-        report.show(comparison, output.resolve())
+    with printing():
+        if as_json:
+            typer.echo(json.dumps(report.as_json(comparison, photo, decide, output.resolve())))
+        else:
+            report.show(comparison, output.resolve())
 
 
 def _decider(**options: Any) -> RankSEG:
@@ -137,8 +142,14 @@ def predict(
         ),
     ] = "first",
     batched: Annotated[
-        bool, typer.Option("--batched/--no-batched", help="Whether the first axis counts images.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--batched/--no-batched",
+            help="Whether the first axis counts images. By default it does not; an array of four "
+            "or more axes must say, unless --channel-axis is given.",
+            show_default=False,
+        ),
+    ] = None,
     activation: Annotated[
         Activation, typer.Option(help="For logits: softmax over the classes, or sigmoid.")
     ] = Activation.none,
@@ -202,7 +213,7 @@ def predict(
     """Turn saved probabilities or logits into labels or masks, one file for each input.
 
     Reads .npy, .npz, .pt, .pth and .safetensors (pip install "rankseg[files]"); nothing is ever
-    unpickled. Results have the input's name; labels take the smallest unsigned integer type,
+    unpickled. Results have the input's name; labels take the smallest integer type,
     masks are bool in the input's axis order. A file that fails stops no other: failures are
     listed at the end and the exit code is 1 (2 for options that make no sense).
     """
@@ -247,8 +258,11 @@ def predict(
 def _conclude(report: Report, output: Path) -> None:
     """Say what was written, then one line for each failure."""
     count = len(report.written)
-    typer.echo(f"wrote {count} {'file' if count == 1 else 'files'} to {output}")
-    for name, reason in report.failures.items():
-        typer.echo(f"failed: {name}: {reason}", err=True)
+    try:
+        with printing():
+            typer.echo(plain(f"wrote {count} {'file' if count == 1 else 'files'} to {output}"))
+    finally:
+        for name, reason in report.failures.items():
+            typer.echo(f"failed: {name}: {reason}", err=True)
     if report.failures:
         raise typer.Exit(FAILED)

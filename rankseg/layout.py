@@ -40,14 +40,15 @@ class Layout:
         Axis of the classes *within one image*, so a batch axis does not shift it: 0 first, -1
         last. ``'none'``: the array is one map per image. ``'first'`` is 0, except that an image
         with two axes is refused, because it may as well be a map without a channel axis.
-    batched : bool
-        True if the first axis counts images.
+    batched : bool, optional
+        True if the first axis counts images. Left out it does not, except that an array of four
+        or more axes is refused while ``channel_axis`` is ``'first'``, because it has two readings.
     activation : {'none', 'softmax', 'sigmoid'}
         What turns the values into probabilities.
     """
 
     channel_axis: ChannelAxis = "first"
-    batched: bool = False
+    batched: bool | None = None
     activation: Activation = "none"
 
     def images(self, array: Tensor) -> Tensor:
@@ -56,27 +57,25 @@ class Layout:
         Raises
         ------
         ValueError
-            If the array has no such axis, no spatial axis, or two readings.
+            If the array has no such axis, no spatial axis, an empty image, or two readings.
         """
-        batch = array if self.batched else array[None]
         axis = self._axis(array)
+        batch = array if self.batched else array[None]
         batch = batch.unsqueeze(1) if axis is None else batch.movedim(axis, 1)
-        if batch.ndim < 3:
-            raise ValueError(f"shape {tuple(array.shape)} leaves no spatial axis")
+        if 0 in batch.shape[1:]:
+            raise ValueError(f"shape {tuple(array.shape)} has no values: an axis has length 0")
         return batch
 
     def _axis(self, array: Tensor) -> int | None:
         """Channel axis counted from the batch axis, None where there is none."""
-        axes = array.ndim - self.batched
+        axes = array.ndim - bool(self.batched)
         shape = tuple(array.shape)
+        if axes < (1 if self.channel_axis == "none" else 2):
+            raise ValueError(f"shape {shape} leaves no spatial axis")
         if self.channel_axis == "none":
             return None
         if self.channel_axis == "first":
-            if axes == 2:
-                raise ValueError(
-                    f"shape {shape} can be read in two ways: say --channel-axis none for one map, "
-                    "or --channel-axis 0 for classes along the first axis of an image"
-                )
+            self._refuse_two_readings(shape, axes)
             return 1
         if not -axes <= self.channel_axis < axes:
             raise ValueError(
@@ -84,6 +83,18 @@ class Layout:
                 + (" (it counts after the batch axis)" if self.batched else "")
             )
         return 1 + self.channel_axis % axes
+
+    def _refuse_two_readings(self, shape: tuple[int, ...], axes: int) -> None:
+        if axes == 2:
+            raise ValueError(
+                f"shape {shape} can be read in two ways: say --channel-axis none for one map, "
+                "or --channel-axis 0 for classes along the first axis of an image"
+            )
+        if axes > 3 and self.batched is None:
+            first, second = shape[:2]
+            one = f"one image of {_count(first, 'class', 'classes')} in {axes - 1}-D"
+            many = f"{_count(first, 'image', 'images')} of {_count(second, 'class', 'classes')}"
+            raise ValueError(f"{shape} may be {one} or {many}; say --no-batched or --batched")
 
     def activate(self, images: Tensor) -> Tensor:
         """Probabilities of ``(B, C, *spatial)`` values; half precision is widened to float32.
@@ -110,6 +121,10 @@ class Layout:
             axes = prediction.ndim - 1
             prediction = prediction.movedim(1, 1 + self.channel_axis % axes)
         return prediction if self.batched else prediction[0]
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def check_classes_axis(images: Tensor) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -31,6 +33,30 @@ def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
 
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         fail(f"{where}{describe(error)}", code)
+
+
+def plain(text: str) -> str:
+    """Text that every output can encode: bytes of a file name that are no text become escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """End the command with one line if stdout takes no more: a full disk, a closed pipe."""
+    try:
+        yield
+    except OSError as error:
+        _discard_stdout()
+        from rankseg.files import describe
+
+        fail(f"cannot print the result: {describe(error)}", FAILED)
+
+
+def _discard_stdout() -> None:
+    """Drop what stdout still holds, or Python tries once more at its end, with a traceback."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import lzma
 import math
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -17,6 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from rankseg.files.errors import FileError
+
+LONGEST_HEADER = 10_000  # bytes; numpy's own limit, which it checks when all has been read
 
 # What numpy, zipfile and torch let through when bytes are flipped or missing; found by flipping
 # and cutting small files (tests/cli/test_damage.py).
@@ -77,20 +81,50 @@ def read_header(file: IO[bytes], size: int, kind: str) -> Header:
     Raises
     ------
     FileError
-        If the header is damaged, announces Python objects, or more values than the file holds.
+        If the header is damaged or too long, announces values that torch has no type for, or
+        more of them than the file holds.
     """
     with corrupt_if(kind):
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0
-        if version != (1, 0):  # 2.0 and 3.0 differ in the text encoding only
-            read = np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        shape, fortran, dtype = _parse(file)
+        offset = file.tell()
+    _check_type(dtype)
+    _check_shape(shape, dtype, size - offset)
+    return Header(shape, fortran, dtype, offset)
+
+
+def _parse(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read, width = np.lib.format.read_array_header_1_0, 2
+    if version != (1, 0):  # 2.0 and 3.0 differ in the text encoding only
+        read, width = np.lib.format.read_array_header_2_0, 4
+    announced = file.read(width)
+    length = int.from_bytes(announced, "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes, more than {LONGEST_HEADER:,}")
+    return read(io.BytesIO(announced + file.read(length)))
+
+
+def _check_type(dtype: np.dtype[Any]) -> None:
     if dtype.hasobject:
         raise FileError("holds Python objects, which would have to be unpickled: store numbers")
-    announced, there = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if min(shape, default=0) < 0 or announced > there:
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise FileError(f"holds {dtype} values; store float16, float32 or float64")
+
+
+def _check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], there: int) -> None:
+    """Refuse more values than ``there`` are bytes for, and sizes that no array can have.
+
+    An axis of length 0 makes any other fit into no bytes at all, but numpy counts with them.
+    """
+    counted = math.prod(length for length in shape if length) * dtype.itemsize
+    announced = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or counted > sys.maxsize or announced > there:
         raise FileError(
-            f"truncated or corrupt: announces shape {shape} of {dtype}, {announced:,} bytes, "
-            f"but {there:,} follow"
+            f"truncated or corrupt: announces shape {_short(shape)} of {dtype}, "
+            f"but {there:,} bytes follow"
         )
-    return Header(shape, fortran, dtype, file.tell())
+
+
+def _short(shape: tuple[int, ...]) -> str:
+    text = str(shape)
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from rankseg.files.errors import FileError, describe
 
 def find_inputs(given: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Path], dict[str, str]]:
     """Files meant by names, folders and patterns, each once, in the order given.
+
+    A file named twice is one input; a link to it under another name is another.
 
     A folder means the files directly in it that have a known suffix, by name. A name that does
     not exist and holds ``*``, ``?`` or ``[`` is a pattern (``**`` crosses folders), for shells
@@ -29,14 +32,20 @@ def find_inputs(given: Iterable[str], suffixes: Iterable[str]) -> tuple[list[Pat
         The files, and for every name that means no file the reason.
     """
     known = tuple(suffixes)
-    found: dict[Path, Path] = {}  # by resolved path: a file named twice is one input
+    found: dict[str, Path] = {}
     missing: dict[str, str] = {}
     for name in given:
         try:
-            found.update((path.resolve(), path) for path in _expand(name, known))
+            for path in _expand(name, known):
+                found.setdefault(_identity(path), path)
         except (FileError, OSError) as error:
             missing[name] = describe(error)
     return list(found.values()), missing
+
+
+def _identity(path: Path) -> str:
+    """The folder without its links, and the name in it, whatever that links to."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _expand(name: str, suffixes: tuple[str, ...]) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import stat
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -53,26 +54,33 @@ def read_array(path: Path, key: str | None = None, max_bytes: int | None = None)
     Raises
     ------
     FileError
-        If the file is corrupt, truncated, too large, holds something else, or the key is wrong.
+        If the file is corrupt, truncated, too large, no file but a pipe or device, holds
+        something else, or the key is wrong.
     OSError
         If it is missing or cannot be read.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise FileError(f"unknown suffix {path.suffix!r}; known: {', '.join(SUFFIXES)}")
-    with path.open("rb") as file:  # missing, a folder, no permission: the system's own words
-        if not file.read(1):
-            raise FileError("the file is empty")
+    _refuse_other_than_files(path)
     array = reader(path, key, default_max_bytes() if max_bytes is None else max_bytes)
     return _floating(array)
+
+
+def _refuse_other_than_files(path: Path) -> None:
+    """Missing, a folder, no permission: in the system's own words."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FileError("not a regular file: a pipe or device is not read")  # it may wait forever
+    with path.open("rb") as file:
+        if not file.read(1):
+            raise FileError("the file is empty")
 
 
 def _floating(array: Tensor) -> Tensor:
     if not array.is_floating_point():
         name = str(array.dtype).removeprefix("torch.")
         raise FileError(f"holds {name} values, not floating-point probabilities or logits")
-    if array.layout != torch.strided:
-        raise FileError("holds a sparse tensor; store it dense")
     return array.detach()
 
 
@@ -80,24 +88,25 @@ def _npy(path: Path, key: str | None, max_bytes: int) -> Tensor:
     _no_key(key, "a .npy file")
     with path.open("rb") as file:
         header = read_header(file, os.fstat(file.fileno()).st_size, "numpy")
-    mapped: npt.NDArray[Any] = np.memmap(
-        path,
-        dtype=header.dtype,
-        mode="c",  # copy on write: torch wants writable memory, the file must not change
-        offset=header.offset,
-        shape=header.shape,
-        order="F" if header.fortran else "C",
-    )
-    return _as_tensor(mapped)
+    with corrupt_if("numpy"):
+        mapped: npt.NDArray[Any] = np.memmap(
+            path,
+            dtype=header.dtype,
+            mode="c",  # copy on write: torch wants writable memory, the file must not change
+            offset=header.offset,
+            shape=header.shape,
+            order="F" if header.fortran else "C",
+        )
+        return _as_tensor(mapped)
 
 
 def _npz(path: Path, key: str | None, max_bytes: int) -> Tensor:
     with corrupt_if("npz"), zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         info = members[_choose(key, members)]
+        _within(info.file_size, max_bytes)
         with archive.open(info) as file:
             read_header(file, info.file_size, "npz")
-        _within(info.file_size, max_bytes)
         with archive.open(info) as file:  # zipfile stops at file_size, whatever is packed
             return _as_tensor(np.lib.format.read_array(file, allow_pickle=False))
 
@@ -115,6 +124,7 @@ def _torch(path: Path, key: str | None, max_bytes: int) -> Tensor:
                 "read and nothing else is unpickled: save the tensor alone"
             ) from error
     tensor = _member(content, key)
+    _refuse_other_than_dense(tensor)
     _within(tensor.numel() * tensor.element_size(), max_bytes)  # an expanded tensor is larger
     return tensor
 
@@ -124,6 +134,18 @@ def _stored(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise FileError("not written by torch.save: its parts are compressed")
+
+
+def _refuse_other_than_dense(tensor: Tensor) -> None:
+    if tensor.is_meta:
+        raise FileError("holds a meta tensor, which has no values")
+    if tensor.is_nested:
+        raise FileError("holds a nested tensor; store one dense tensor for each image")
+    if tensor.layout != torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise FileError(f"holds a {layout} tensor; store it dense: tensor.to_dense()")
+    if tensor.is_quantized:
+        raise FileError("holds a quantized tensor; store its values: tensor.dequantize()")
 
 
 def _member(content: object, key: str | None) -> Tensor:
@@ -152,8 +174,6 @@ def _safetensors(path: Path, key: str | None, max_bytes: int) -> Tensor:
 
 def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
     """Tensor that shares the array's memory, unless the byte order is foreign."""
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise FileError(f"holds {array.dtype} values; store float16, float32 or float64")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return torch.from_numpy(array)

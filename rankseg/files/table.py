@@ -40,7 +40,8 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
         raise FileError(f"a table ends in {' or '.join(TABLE_SUFFIXES)}, got {path.name!r}")
     plain = [{column: _without_nan(row[column]) for column in columns} for row in rows]
     text = _csv(columns, plain) if suffix == ".csv" else json.dumps(plain, indent=1) + "\n"
-    atomic_write(path, lambda file: file.write(text.encode()))
+    content = text.encode(errors="surrogateescape")  # the bytes of a file name need not be text
+    atomic_write(path, lambda file: file.write(content))
 
 
 def _without_nan(value: Any) -> Any:

@@ -35,7 +35,8 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     OSError
         If the folder or the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # Not made of the name, which may already be as long as the file system allows.
+    temporary = path.with_name(f".rankseg-{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             write(file)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import rankseg
 from rankseg._require import require
+from rankseg.solvers import SOLVERS
 
 
 def test_version(run):
@@ -23,6 +28,12 @@ def test_help_names_the_commands_and_keeps_the_brackets(run):
     assert "rankseg[files]" in run("predict", "--help")[1]
 
 
+@pytest.mark.parametrize("command", ["demo", "predict"])
+def test_help_names_every_solver(run, command):
+    text = run(command, "--help")[1]
+    assert [name for name in SOLVERS if not re.search(rf"\b{re.escape(name)}\b", text)] == []
+
+
 def test_progress_bar_is_seen_on_a_terminal_only(run, saved, tmp_path, out, monkeypatch):
     (tmp_path / "other.npy").write_bytes(saved.read_bytes())
     arguments = ("predict", saved, tmp_path / "other.npy", "--output", out, "--overwrite")
@@ -32,6 +43,45 @@ def test_progress_bar_is_seen_on_a_terminal_only(run, saved, tmp_path, out, monk
     assert code == 0
     assert "deciding" in text
     assert "2/2" in text
+
+
+def printing_to(stdout, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rankseg", *map(str, arguments)]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_stdout_that_is_full_is_one_line(saved, tmp_path, out):
+    missing = tmp_path / "missing.npy"
+    with open("/dev/full", "w") as full:
+        done = printing_to(full, "predict", saved, missing, "--output", out)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "rankseg: cannot print the result: No space left on device\n"
+        f"failed: {missing}: No such file or directory\n"
+    )
+    assert [path.name for path in out.iterdir()] == ["image.npy"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_stdout_that_is_full_is_one_line_for_the_demo(tmp_path, options):
+    with open("/dev/full", "w") as full:
+        done = printing_to(full, "demo", "--output", tmp_path / "x.png", *options)
+    lines = done.stderr.splitlines()  # the network's runtime may say something first
+    assert (done.returncode, lines[-1]) == (
+        1,
+        "rankseg: cannot print the result: No space left on device",
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_stdout_that_nobody_reads_is_one_line(saved, out):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = printing_to(writer, "predict", saved, "--output", out)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "rankseg: cannot print the result: Broken pipe\n")
 
 
 def test_require_returns_the_module():

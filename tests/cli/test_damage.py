@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -78,7 +79,10 @@ def announcing(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
     )
 
 
-@pytest.mark.parametrize("shape", [(10**6, 10**6, 3), (10**30,), (-5, -20), (101,)])
+NO_ARRAY = [(3, 0, 10**30), (10**10, 10**10, 0), (0, 10**20, 10**20), (10**4000, 10**4000)]
+
+
+@pytest.mark.parametrize("shape", [(10**6, 10**6, 3), (10**30,), (-5, -20), (101,), *NO_ARRAY])
 @pytest.mark.parametrize("packing", [None, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_announced_size_is_not_believed(tmp_path: Path, shape, packing) -> None:
     path = tmp_path / ("x.npy" if packing is None else "x.npz")
@@ -93,6 +97,59 @@ def test_announced_size_is_not_believed(tmp_path: Path, shape, packing) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10**6
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize(
+    ("dtype", "shape", "name"),
+    [("|V0", (10**30,), "|V0"), ("<U0", (10**10, 10**10), "<U0"), ("<f16", (2, 3), "float128")],
+)
+def test_type_without_tensor_is_refused_before_it_is_mapped(
+    tmp_path: Path, suffix, dtype, shape, name
+) -> None:
+    path, content = tmp_path / f"x.{suffix}", announcing(shape, dtype)
+    path.write_bytes(content)
+    if suffix == "npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.npy", content)
+    with pytest.raises(FileError, match=rf"^holds {re.escape(name)} values; store float16"):
+        read_array(path)
+
+
+def test_map_that_numpy_refuses_is_a_damaged_file(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(announcing((1,) * 70))  # more axes than numpy has
+    with pytest.raises(FileError, match="not a readable numpy file: truncated or corrupt"):
+        read_array(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_long_header_is_refused_unread(tmp_path: Path, suffix) -> None:
+    path, length = tmp_path / f"x.{suffix}", 30_000_000
+    header = b"\x93NUMPY\x02\x00" + length.to_bytes(4, "little") + b" " * length
+    path.write_bytes(header)
+    if suffix == "npz":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.npy", header)
+    tracemalloc.start()
+    with pytest.raises(FileError, match="a header of 30,000,000 bytes, more than 10,000"):
+        read_array(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_header_version_is_read(tmp_path: Path, version) -> None:
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array(file, ARRAY, version)
+    assert torch.equal(read_array(tmp_path / "x.npy"), TENSOR)
+
+
+def test_limit_comes_before_the_header(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", b"no header" * 200)
+    with pytest.raises(FileError, match="takes 1,800 bytes, more than the limit of 1,000"):
+        read_array(tmp_path / "x.npz", max_bytes=1000)
 
 
 def test_packed_array_over_the_limit_is_not_unpacked(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,62 @@ def test_folders_patterns_and_repeated_names(run, tmp_path, out, probs):
     code, text = run("predict", *names, "--output", out)
     assert (code, text) == (0, f"wrote 3 files to {out}\n")
     assert sorted(path.name for path in out.iterdir()) == ["a.npy", "b.npy", "c.npy"]
+
+
+def test_a_link_under_another_name_is_another_input(run, saved, tmp_path, out):
+    (tmp_path / "link.npy").symlink_to(saved)
+    (tmp_path / "again").symlink_to(tmp_path)
+    names = (saved, tmp_path / "link.npy", tmp_path / "again" / "image.npy")
+    table = tmp_path / "t.json"
+    code, text = run("predict", *names, "--output", out, "--expected-score", table)
+    assert (code, text) == (0, f"wrote 2 files to {out}\n")
+    assert sorted(path.name for path in out.iterdir()) == ["image.npy", "link.npy"]
+    assert list(dict.fromkeys(row["file"] for row in json.loads(table.read_text()))) == [
+        str(saved),
+        str(tmp_path / "link.npy"),
+    ], "a file named twice keeps its first name"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_file_name_that_is_no_text(run, saved, tmp_path, suffix):
+    names = [os.fsdecode(name) for name in (b"bad\xff.npy", b"out\xff")]
+    source, out, table = tmp_path / names[0], tmp_path / names[1], tmp_path / f"t.{suffix}"
+    saved.rename(source)
+    code, text = run("predict", source, "--output", out, "--expected-score", table)
+    assert (code, text) == (0, f"wrote 1 file to {tmp_path}/out\\udcff\n")
+    assert (out / source.name).is_file()
+    content = table.read_bytes()
+    if suffix == "csv":
+        assert content.splitlines()[1].startswith(os.fsencode(source) + b",0,0,")
+    else:
+        assert json.loads(content)[0]["file"] == str(source)
+
+
+def test_name_as_long_as_the_file_system_allows(run, saved, tmp_path, out):
+    source = tmp_path / ("x" * 251 + ".npy")
+    saved.rename(source)
+    assert run("predict", source, "--output", out)[0] == 0
+    assert [path.name for path in out.iterdir()] == [source.name]
+
+
+@pytest.mark.parametrize(
+    ("options", "readings"),
+    [
+        (["--no-batched"], "image"),
+        (["--channel-axis", 0], "image"),
+        (["--batched"], "batch"),
+        (["--batched", "--channel-axis", 0], "batch"),
+    ],
+)
+def test_four_axes_are_read_as_said(run, tmp_path, out, probs, options, readings):
+    array = np.stack([probs, probs[:, ::-1]])
+    np.save(tmp_path / "x.npy", array)
+    mode = ("--output-mode", "multilabel", "--expected-score", tmp_path / "t.json")
+    assert run("predict", tmp_path / "x.npy", "--output", out, *mode, *options)[0] == 0
+    batch = torch.from_numpy(array if readings == "batch" else array[None])
+    expected = RankSEG(output_mode="multilabel")(batch).numpy()
+    np.testing.assert_array_equal(np.load(out / "x.npy"), expected.reshape(array.shape))
+    assert len(json.loads((tmp_path / "t.json").read_text())) == batch.shape[0] * batch.shape[1]
 
 
 def test_the_input_is_not_changed_and_nothing_else_is_left(run, saved, out):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
+import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from rankseg.files import read_array
 
 FLOATS = np.full((3, 4, 5), 0.25, np.float32)
 
@@ -50,16 +56,49 @@ def sparse(path: Path) -> None:
     torch.save(torch.eye(3).to_sparse(), path)
 
 
+def nested(path: Path, layout: torch.layout) -> None:
+    torch.save(
+        torch.nested.nested_tensor([torch.ones(3, 4), torch.ones(2, 4)], layout=layout), path
+    )
+
+
+def quantized(path: Path) -> None:
+    torch.save(torch.quantize_per_tensor(torch.ones(3, 4, 5), 0.1, 0, torch.qint8), path)
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def save_shape(*shape: int):
+    return lambda path: np.save(path, np.zeros(shape, np.float32))
+
+
 BAD_FILES = {
     "missing.npy": (lambda path: None, "No such file or directory"),
     "empty.npy": (Path.touch, "the file is empty"),
     "noise.npy": (lambda p: p.write_bytes(b"noise"), "not a readable numpy file: truncated or"),
-    "cut.npy": (cut_npy, "announces shape (3, 4, 5) of float32, 240 bytes, but 239 follow"),
+    "cut.npy": (cut_npy, "announces shape (3, 4, 5) of float32, but 239 bytes follow"),
     "integers.npy": (lambda p: np.save(p, FLOATS.astype(int)), "holds int64 values, not floating"),
     "uint8.npy": (lambda p: np.save(p, FLOATS.astype("u1")), "holds uint8 values, not floating"),
     "complex.npy": (lambda p: np.save(p, FLOATS + 1j), "holds complex64 values; store float16"),
     "objects.npy": (lambda p: np.save(p, np.array([Anything])), "holds Python objects"),
     "flat.npy": (lambda p: np.save(p, FLOATS[0, 0]), "shape (5,) leaves no spatial axis"),
+    "number.npy": (save_shape(), "shape () leaves no spatial axis"),
+    "no-class.npy": (save_shape(0, 4, 5), "shape (0, 4, 5) has no values: an axis has length 0"),
+    "no-row.npy": (save_shape(3, 0, 5), "shape (3, 0, 5) has no values: an axis has length 0"),
+    "four.npy": (
+        save_shape(2, 3, 4, 5),
+        "(2, 3, 4, 5) may be one image of 2 classes in 3-D or 2 images of 3 classes; "
+        "say --no-batched or --batched",
+    ),
+    "five.npy": (
+        save_shape(1, 1, 3, 4, 5),
+        "(1, 1, 3, 4, 5) may be one image of 1 class in 4-D or 1 image of 1 class; say",
+    ),
+    "circle.npy": (circle, "Too many levels of symbolic links"),
+    "pipe.npy": (os.mkfifo, "not a regular file: a pipe or device is not read"),
+    "device.npy": (lambda p: p.symlink_to("/dev/zero"), "not a regular file: a pipe or device"),
     "map.npy": (lambda p: np.save(p, FLOATS[0]), "shape (4, 5) can be read in two ways: say"),
     "nan.npy": (lambda p: np.save(p, FLOATS * np.nan), "probs contains NaN"),
     "logits.npy": (
@@ -81,7 +120,14 @@ BAD_FILES = {
     "list.pt": (lambda p: torch.save([1, 2], p), "holds a list, neither a tensor nor a dict"),
     "packed.pt": (packed_torch, "not written by torch.save: its parts are compressed"),
     "expanded.pt": (expanded, "takes 12,000,000,000,000 bytes, more than the limit of"),
-    "sparse.pt": (sparse, "holds a sparse tensor; store it dense"),
+    "sparse.pt": (sparse, "holds a sparse_coo tensor; store it dense"),
+    "meta.pt": (
+        lambda p: torch.save(torch.empty(3, 4, 5, device="meta"), p),
+        "holds a meta tensor, which has no values",
+    ),
+    "nested.pt": (lambda p: nested(p, torch.strided), "holds a nested tensor; store one dense"),
+    "jagged.pt": (lambda p: nested(p, torch.jagged), "holds a nested tensor; store one dense"),
+    "quantized.pt": (quantized, "holds a quantized tensor; store its values"),
     "integers.pt": (lambda p: torch.save(torch.ones(3, 4, 5).long(), p), "holds int64 values"),
     "noise.safetensors": (
         lambda p: p.write_bytes(b"noise"),
@@ -92,6 +138,9 @@ BAD_FILES = {
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse")  # torch, on loading one
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")  # and on making these
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_bad_file_is_named_and_the_others_are_written(run, saved, tmp_path, out, name):
     make, reason = BAD_FILES[name]
@@ -152,6 +201,31 @@ def test_the_bad_image_of_a_batch_is_numbered(run, tmp_path, out):
     assert "image 1: probs must lie in [0, 1]" in text
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_activation_does_not_choose_the_classes_axis(run, tmp_path, out, activation):
+    np.save(tmp_path / "x.npy", np.zeros((2, 3, 4, 5), np.float32))
+    code, text = run("predict", tmp_path / "x.npy", "--output", out, "--activation", activation)
+    assert code == 1
+    assert "say --no-batched or --batched" in text
+
+
+@pytest.mark.parametrize("shape", [(), (5,)])
+@pytest.mark.parametrize("axis", ["first", "none", "0", "-1"])
+def test_batch_of_less_than_an_image(run, saved, tmp_path, out, shape, axis):
+    np.save(tmp_path / "x.npy", np.full(shape, 0.5, np.float32))
+    options = ("--batched", "--channel-axis", axis)
+    code, text = run("predict", tmp_path / "x.npy", "--output", out, *options)
+    assert code == 1
+    assert f"shape {shape} leaves no spatial axis" in text
+
+
+def test_empty_image_in_a_batch(run, tmp_path, out):
+    np.save(tmp_path / "x.npy", np.zeros((2, 3, 0, 5), np.float32))
+    code, text = run("predict", tmp_path / "x.npy", "--output", out, "--batched")
+    assert code == 1
+    assert "shape (2, 3, 0, 5) has no values: an axis has length 0" in text
+
+
 @pytest.mark.parametrize("name", ["empty", "nothing-*.npy"])
 def test_folder_or_pattern_without_files(run, saved, tmp_path, out, name):
     (tmp_path / "empty").mkdir()
@@ -176,8 +250,9 @@ def test_existing_result_is_kept_unless_overwrite_is_said(run, saved, out):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--metric", "f1"], "metric must be one of 'dice', 'iou', 'acc'; got 'f1'"),
-        (["--solver", "BA"], "solver='BA' is not implemented yet"),
+        (["--metric", "f1"], "metric must be one of 'dice', 'iou', 'acc'"),
+        (["--solver", "best"], "solver must be one of 'RMA', "),
+        (["--unassigned-policy", "void", "--void-index", "9" * 23], "must fit into 64 bits"),
         (["--solver", "TR"], "solver='TR' makes no sense with output_mode='multiclass'"),
         (["--threshold", "0.3"], "takes no parameter 'threshold'"),
         (["--smooth", "-1"], "smooth must be a finite number >= 0; got -1.0"),
@@ -218,6 +293,47 @@ def test_output_is_a_file(run, saved, out):
     out.write_text("in the way")
     code, text = run("predict", saved, "--output", out)
     assert (code, text) == (1, f"rankseg: {out}: File exists\n")
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "/sys/x", "/dev/null/x"])
+def test_output_where_the_system_makes_no_folder(run, saved, place):
+    if not Path(place).parent.exists():
+        pytest.skip("not on this system")
+    code, text = run("predict", saved, "--output", place)
+    assert code == 1
+    assert re.fullmatch(rf"rankseg: {place}: [A-Z][a-z ]+\n", text)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="not on this system")
+def test_output_folder_that_takes_no_file(run, saved):
+    code, text = run("predict", saved, "--output", "/proc/self")
+    assert code == 1
+    assert re.fullmatch(rf"wrote 0 files to /proc/self\nfailed: {saved}: [A-Z][a-z ]+\n", text)
+
+
+# A disk of 64 KiB of the process' own; the second result finds it full.
+FULL_DISK = """
+mount -t tmpfs -o size=64k none "$1" && echo mounted || exit
+"$2" -m rankseg predict "$3"/small.npy "$3"/big.npy --output "$1"
+echo "$?"
+ls -A "$1"
+"""
+
+
+def test_full_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    np.save(tmp_path / "small.npy", FLOATS)
+    np.save(tmp_path / "big.npy", np.full((1, 400, 400), 0.25, np.float32))
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", FULL_DISK, "-"]
+    if shutil.which("unshare") is None:
+        pytest.skip("needs the program unshare")
+    arguments = [*command, str(disk), sys.executable, str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if not done.stdout.startswith("mounted\n"):
+        pytest.skip(f"the system lends no disk: {done.stderr}")
+    assert done.stdout == f"mounted\nwrote 1 file to {disk}\n1\nsmall.npy\n"
+    assert re.fullmatch(rf"failed: {tmp_path}/big.npy: .+\n", done.stderr)
 
 
 def test_table_is_in_the_way(run, saved, tmp_path, out):
@@ -309,10 +425,18 @@ def test_missing_optional_package(run, tmp_path, out, monkeypatch):
     assert 'safetensors is needed here: pip install "rankseg[files]"\n' in text
 
 
-def test_a_mistake_of_ours_is_not_blamed_on_the_file(run, saved, out, monkeypatch):
-    def broken(*arguments: object) -> None:
-        raise AttributeError("a bug")
+def test_a_mistake_of_ours_is_not_blamed_on_the_file(run, saved, tmp_path, out, monkeypatch):
+    def broken(path: Path, *arguments: object) -> torch.Tensor:
+        if path.name == "odd.npy":
+            raise AttributeError("a bug")
+        return read_array(path)
 
+    (tmp_path / "odd.npy").write_bytes(saved.read_bytes())
     monkeypatch.setattr("rankseg.batch.read_array", broken)
-    with pytest.raises(AttributeError, match="a bug"):
-        run("predict", saved, "--output", out)
+    code, text = run("predict", tmp_path / "odd.npy", saved, "--output", out)
+    assert code == 1
+    assert text.splitlines() == [
+        f"wrote 1 file to {out}",
+        f"failed: {tmp_path / 'odd.npy'}: unexpected AttributeError: a bug; please report this",
+    ]
+    assert [path.name for path in out.iterdir()] == ["image.npy"]
