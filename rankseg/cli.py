@@ -96,6 +96,8 @@ def demo(
     from rankseg.demo import report
 
     decide = _decider(metric=metric, output_mode="multilabel", solver=solver)
+    if decide.settings.metric not in report.METRIC_NAMES:
+        fail(f"the demo shows {', '.join(report.METRIC_NAMES)}; got --metric {metric}", USAGE)
     with ends_with(FAILED, OSError, ImportError):
         photo = show.load_photo()
         probs = show.person_probabilities(photo.rgb)
@@ -153,7 +155,19 @@ def predict(
     activation: Annotated[
         Activation, typer.Option(help="For logits: softmax over the classes, or sigmoid.")
     ] = Activation.none,
-    metric: Metric = "dice",
+    metric: Annotated[
+        str, typer.Option(help="What to maximise.", metavar="dice|iou|acc|fbeta|tversky")
+    ] = "dice",
+    alpha: Annotated[
+        float | None, typer.Option(help="Weight of false positives (tversky); 0.5 if not given.")
+    ] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            help="fbeta: how much more recall counts, 1 if not given; tversky: weight of false "
+            "negatives, 0.5 if not given."
+        ),
+    ] = None,
     output_mode: Annotated[
         str,
         typer.Option(
@@ -173,11 +187,15 @@ def predict(
         typer.Option(
             metavar="max_score|void",
             help="Pixels that no class claims: to the class that gains most, or void. "
-            "Labels by RMA only.",
+            "Labels only, and not by argmax.",
         ),
     ] = None,
     void_index: Annotated[
         int | None, typer.Option(help="Label of void pixels; 255 if not given.")
+    ] = None,
+    eps: Annotated[
+        float | None,
+        typer.Option(help="Probability that BA and TRNA leave out; 1e-4 if not given."),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="The cut of solver TR; 0.5 if not given.")
@@ -229,6 +247,9 @@ def predict(
         unassigned_policy=unassigned_policy,
         void_index=void_index,
         threshold=threshold,
+        alpha=alpha,
+        beta=beta,
+        eps=eps,
     )
     with ends_with(USAGE, ValueError):
         axis = parse_axis(channel_axis)

@@ -163,6 +163,7 @@ def test_the_same_mask_is_drawn_too(run, tmp_path):
     [
         (["--solver", "argmax"], "makes no sense with output_mode='multilabel'; possible there: "),
         (["--solver", "best"], "solver must be one of 'RMA', "),
+        (["--metric", "fbeta"], "the demo shows dice, iou, acc; got --metric fbeta"),
         (["--metric", "f1"], "metric must be one of 'dice', 'iou', 'acc'"),
         (["--output", "x.jpg"], "--output must end in .png, got 'x.jpg'"),
         (["--output", "no/x.png"], "--output: there is no folder no"),

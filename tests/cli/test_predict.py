@@ -143,6 +143,28 @@ def test_options_reach_the_solver(run, saved, out, probs):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"metric": "fbeta", "beta": 3.0},
+        {"metric": "tversky", "alpha": 0.2, "beta": 0.9},
+        {"solver": "BA", "eps": 0.5},
+    ],
+)
+def test_parameters_of_metrics_and_solvers_reach_them(run, saved, out, probs, tmp_path, options):
+    typed = [x for name, value in options.items() for x in ("--" + name, value)]
+    table = tmp_path / "scores.json"
+    typed += ["--expected-score", table]
+    assert run("predict", saved, "--output", out, *typed)[0] == 0
+    found = [row["expected_score"] for row in json.loads(table.read_text())]
+    expected = RankSEG(**options).solve(torch.from_numpy(probs)[None]).expected_score[0]
+    assert found == pytest.approx(expected.tolist())
+    names = {name for name in options if name not in ("metric", "solver")}
+    plain = {name: value for name, value in options.items() if name not in names}
+    default = RankSEG(**plain).solve(torch.from_numpy(probs)[None]).expected_score[0]
+    assert found != pytest.approx(default.tolist())
+
+
+@pytest.mark.parametrize(
     ("classes", "void", "dtype"),
     [(2, None, "u1"), (256, None, "u1"), (257, None, "u2"), (3, 300, "u2"), (3, -1, "i2")],
 )
