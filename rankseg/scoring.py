@@ -60,8 +60,9 @@ def expected_score(
     --------
     >>> import torch
     >>> probs = torch.tensor([[[0.5, 0.5]]])
-    >>> expected_score(probs, torch.tensor([[[True, True]]])).item()  # (0 + 2/3 + 2/3 + 1) / 4
-    0.5833333333333334
+    >>> both = torch.tensor([[[True, True]]])
+    >>> round(expected_score(probs, both).item(), 12)  # (0 + 2/3 + 2/3 + 1) / 4
+    0.583333333333
     """
     metric = validation.choice("metric", metric, METRICS)
     method = validation.choice("method", method, METHODS)

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from rankseg_integrations._common import (
     Activation,
     activate,
     check_activation,
+    check_tensor,
     parse_size,
     resize,
 )
@@ -26,22 +28,24 @@ _KEYS = ("out", "logits")
 
 
 class RankSEGHead(nn.Module):
-    """A last layer that turns a network's output into the mask with the largest expected score.
+    """A last layer that turns logits or probabilities into the mask with the best expected score.
 
     It has no parameters, records no gradient, and accepts what networks return: a tensor, a
     mapping or object with an ``out`` (torchvision) or ``logits`` (Hugging Face) entry, or a tuple
-    or list whose first element is the tensor.
+    or list whose first element is the tensor. The tensor has a batch axis, (B, C, *spatial): a
+    single image (C, H, W) would be read as C images of H classes, so pass ``logits[None]``.
 
     Parameters
     ----------
     activation : {'none', 'softmax', 'sigmoid'}, default 'none'
-        How the output becomes probabilities; ``'none'`` says that it is probabilities already.
+        How logits become probabilities; ``'none'`` says that they are probabilities already.
         Computed in at least float32.
     size : sequence of int, optional
-        Spatial shape (H, W) of the mask. The output is resized to it before the activation
-        (bilinear, ``align_corners=False``).
+        Spatial shape (H, W) of the mask. Logits are resized to it before the activation
+        (bilinear, ``align_corners=False``); a class whose logit is -inf at a pixel gets
+        probability 0 wherever that pixel contributes.
     key : str or int, optional
-        Which entry of a mapping, object (str) or sequence (int) holds the scores, where the rule
+        Which entry of a mapping, object (str) or sequence (int) holds the logits, where the rule
         above does not find it.
     **options
         Passed to `rankseg.RankSEG`: ``metric``, ``output_mode``, ``solver``, and so on.
@@ -49,7 +53,7 @@ class RankSEGHead(nn.Module):
     Raises
     ------
     ValueError, TypeError
-        For an unknown activation, a malformed size, or what `rankseg.RankSEG` refuses.
+        For an unknown activation, a malformed size or key, or what `rankseg.RankSEG` refuses.
 
     Notes
     -----
@@ -74,17 +78,18 @@ class RankSEGHead(nn.Module):
         super().__init__()
         self.activation = check_activation(activation)
         self.size = None if size is None else parse_size(size)
-        self.key = key
+        self.key = _checked_key(key)
         self.rankseg = RankSEG(**options)
 
     @torch.no_grad()
-    def probabilities(self, output: Any, size: Sequence[int] | None = None) -> Tensor:
+    def probabilities(self, returned: Any, size: Sequence[int] | None = None) -> Tensor:
         """Probabilities that the decision is made on.
 
         Parameters
         ----------
-        output : Tensor, mapping, object, tuple or list
-            What the network returned; the scores in it have shape (B, C, *spatial).
+        returned : Tensor, mapping, object, tuple or list
+            What the network returned; the logits (or probs) in it have shape (B, C, *spatial).
+            The batch axis must be there: (C, H, W) is read as B=C, C=H.
         size : sequence of int, optional
             Spatial shape wanted for this call, in place of the head's own.
 
@@ -96,22 +101,27 @@ class RankSEGHead(nn.Module):
         Raises
         ------
         ValueError, TypeError
-            If no scores are found; the message names what was got.
+            If there are no logits, or not dense floating-point ones; the message names what was
+            got.
         """
-        scores = _select(output, self.key)
+        logits = _select(returned, self.key)
+        check_tensor("probs" if self.activation == "none" else "logits", logits)
         wanted = self.size if size is None else parse_size(size)
         if wanted is not None:
-            scores = resize(scores, wanted)
-        return activate(scores, self.activation)
+            logits = resize(logits, wanted)
+        return activate(logits, self.activation)
 
-    def forward(self, output: Any, size: Sequence[int] | None = None) -> Tensor:
-        """Labels int64 (B, *spatial), or masks bool (B, C, *spatial) for multilabel."""
-        prediction: Tensor = self.rankseg(self.probabilities(output, size))
+    def forward(self, returned: Any, size: Sequence[int] | None = None) -> Tensor:
+        """Labels int64 (B, *spatial), or masks bool (B, C, *spatial) for multilabel.
+
+        Takes what `probabilities` takes.
+        """
+        prediction: Tensor = self.rankseg(self.probabilities(returned, size))
         return prediction
 
-    def solve(self, output: Any, size: Sequence[int] | None = None) -> Segmentation:
+    def solve(self, returned: Any, size: Sequence[int] | None = None) -> Segmentation:
         """Return the prediction with its expected score, threshold and volume per class."""
-        return self.rankseg.solve(self.probabilities(output, size))
+        return self.rankseg.solve(self.probabilities(returned, size))
 
     def extra_repr(self) -> str:
         """Show the head's settings when a model is printed."""
@@ -119,7 +129,7 @@ class RankSEGHead(nn.Module):
 
 
 class RankSEGModel(nn.Module):
-    """A segmentation model that returns masks: runs `model`, decodes its output with `head`.
+    """A segmentation model that returns masks: runs `model`, decodes with `head`.
 
     Arguments of a call go to the model unchanged. The mode is the user's: call ``eval()`` before
     predicting, and train ``wrapper.model``, since no gradient passes through the decision.
@@ -128,12 +138,13 @@ class RankSEGModel(nn.Module):
     Parameters
     ----------
     model : nn.Module
-        Any network whose output `RankSEGHead` accepts.
+        Any network that returns what `RankSEGHead` accepts, with its batch axis: (B, C, *spatial).
     head : RankSEGHead
-        How the output becomes a mask.
+        How logits become a mask.
     resize_to_input : bool, default False
-        Resize the scores to the spatial shape of the first tensor argument before the
-        activation: for models that predict on a coarser grid than their input.
+        Resize the logits to the spatial shape of the first tensor argument, the image, before
+        the activation: for models that predict on a coarser grid than their input. Calls raise
+        ValueError if that tensor has another number of axes than the logits.
 
     Raises
     ------
@@ -164,52 +175,82 @@ class RankSEGModel(nn.Module):
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Labels int64 (B, *spatial), or masks bool (B, C, *spatial) for multilabel."""
-        prediction: Tensor = self.head(self.model(*args, **kwargs), self._size(args, kwargs))
+        returned = self.model(*args, **kwargs)
+        prediction: Tensor = self.head(returned, self._size(returned, args, kwargs))
         return prediction
 
     @torch.no_grad()
     def solve(self, *args: Any, **kwargs: Any) -> Segmentation:
         """Return the prediction with its expected score, threshold and volume per class."""
-        return self.head.solve(self.model(*args, **kwargs), self._size(args, kwargs))
+        returned = self.model(*args, **kwargs)
+        return self.head.solve(returned, self._size(returned, args, kwargs))
 
-    def _size(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
+    def _size(
+        self, returned: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[int, ...] | None:
         if not self.resize_to_input:
             return None
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, Tensor):
-                return tuple(value.shape[2:])
-        raise TypeError("resize_to_input needs a tensor among the arguments, got none")
+        name, image = next(_tensors(args, kwargs), (None, None))
+        if image is None:
+            raise TypeError("resize_to_input needs a tensor among the arguments, got none")
+        logits = _select(returned, self.head.key)
+        if image.ndim != logits.ndim or 0 in image.shape[2:]:
+            raise ValueError(
+                f"resize_to_input reads the size from the first tensor argument; {name} of shape "
+                f"{tuple(image.shape)} is no image for logits of shape {tuple(logits.shape)}: "
+                "pass the image (B, channels, *spatial) first, or call the model yourself and "
+                "then the head with size=..."
+            )
+        return tuple(image.shape[2:])
 
 
-def _select(output: Any, key: str | int | None) -> Tensor:
-    scores = _first(output) if key is None else _entry(output, key)
-    if not isinstance(scores, Tensor):
-        raise TypeError(f"no scores found: got {_describe(output)}; {_advice(key)}")
-    if scores.ndim < 3:
+def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Tensors among the arguments of a call, in its order, with a name for messages."""
+    named = [(f"positional argument {place}", value) for place, value in enumerate(args, 1)]
+    named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
+    return ((name, value) for name, value in named if isinstance(value, Tensor))
+
+
+def _checked_key(key: object) -> str | int | None:
+    if key is None or isinstance(key, str):
+        return key
+    if isinstance(key, Integral) and not isinstance(key, bool):
+        return int(key)
+    raise TypeError(
+        "key must be a str (an entry of a mapping or object) or an int (a place in a tuple or "
+        f"list); got {type(key).__name__} {key!r}"
+    )
+
+
+def _select(returned: Any, key: str | int | None) -> Tensor:
+    logits = _first(returned) if key is None else _entry(returned, key)
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"no logits or probs found: got {_describe(returned)}; {_advice(key)}")
+    if logits.ndim < 3:
         raise ValueError(
-            f"scores must have shape (B, C, *spatial), got {tuple(scores.shape)} "
-            f"in {_describe(output)}; {_advice(key)}"
+            f"logits and probs must have shape (B, C, *spatial), got {tuple(logits.shape)} "
+            f"in {_describe(returned)}; {_advice(key)}"
         )
-    return scores
+    return logits
 
 
-def _first(output: Any) -> Any:
-    """Scores found by the usual names or place; None where there are none."""
-    if isinstance(output, Tensor):
-        return output
-    named = (_entry(output, key) for key in _KEYS)
+def _first(returned: Any) -> Any:
+    """Logits found by the usual names or place; None where there are none."""
+    if isinstance(returned, Tensor):
+        return returned
+    named = (_entry(returned, key) for key in _KEYS)
     found = next((entry for entry in named if entry is not None), None)
-    return _entry(output, 0) if found is None else found
+    return _entry(returned, 0) if found is None else found
 
 
-def _entry(output: Any, key: str | int) -> Any:
+def _entry(returned: Any, key: str | int) -> Any:
     """Look `key` up in a mapping, a sequence or an object; None where it is missing."""
-    if isinstance(output, Mapping):
-        return output.get(key)
+    if isinstance(returned, Mapping):
+        return returned.get(key)
     if isinstance(key, str):
-        return getattr(output, key, None)
-    inside = isinstance(output, (tuple, list)) and -len(output) <= key < len(output)
-    return output[key] if inside else None
+        return getattr(returned, key, None)
+    inside = isinstance(returned, (tuple, list)) and -len(returned) <= key < len(returned)
+    return returned[key] if inside else None
 
 
 def _describe(value: Any) -> str:
