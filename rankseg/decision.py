@@ -123,8 +123,8 @@ class Decision:
             return pointwise.solve(self.field, self.objective, 0.5)
         if self._method is None or not isinstance(self.objective, (Dice, IoU)):
             return rma.solve(self.field, self.objective, active)
-        chosen = active & self._one_by_one
-        alone = by_row.solve(self.field, self.objective, chosen, self._method)
+        wanted = self._one_by_one
+        alone = by_row.solve(self.field, self.objective, active, wanted, self._method)
         if self.settings.solver != "auto":
             return alone
         together = rma.solve(self.field, self.objective, active & ~self._one_by_one)

@@ -25,7 +25,8 @@ class Segmentation:
         Pixels in each row's final region.
     exact : Tensor, bool (B, C)
         Whether ``expected_score`` is the exact expectation (under independent labels) rather than
-        an approximation of it: tells which rows ``solver='auto'`` decided exactly.
+        an approximation of it: tells which rows ``solver='auto'`` scored, and if active decided,
+        exactly.
     active : Tensor, bool (B, C)
         False where the class was skipped because its largest probability is at most
         ``pruning_prob``.

@@ -8,10 +8,9 @@ from torch import Tensor
 from rankseg import validation
 from rankseg.fields import Field, Selection, TensorField
 from rankseg.objectives import Dice, IoU, objective_for
-from rankseg.solvers import by_row
+from rankseg.solvers import METRICS, by_row, metric_parameters
 from rankseg.solvers.by_row import Method
 
-METRICS = ("dice", "iou", "acc")
 METHODS = ("exact", "RMA", "BA", "TRNA")
 
 
@@ -21,6 +20,7 @@ def expected_score(
     metric: str = "dice",
     method: str = "exact",
     smooth: float = 0.0,
+    **metric_params: float,
 ) -> Tensor:
     """Expected Dice, IoU or accuracy of a mask or label map, for each image and class.
 
@@ -36,12 +36,16 @@ def expected_score(
     prediction : Tensor
         Labels, an integer type (B, *spatial); or masks, bool (B, C, *spatial). Any origin will
         do. Labels outside 0..C-1 belong to no class; with one channel, label 1 is the mask.
-    metric : {'dice', 'iou', 'acc'}, default 'dice'
+    metric : {'dice', 'iou', 'acc', 'fbeta', 'tversky'}, default 'dice'
+        F-beta and Tversky with ``method='RMA'`` only.
     method : {'exact', 'RMA', 'BA', 'TRNA'}, default 'exact'
-        'exact' integrates the generating function of the label count, to about 1e-12. The others
-        are the approximations that the solvers of these names maximise. Accuracy is always exact.
+        'exact' integrates the generating function of the label count, to about 1e-12 (absolute).
+        The others are the approximations that the solvers of these names maximise. Accuracy is
+        always exact.
     smooth : float >= 0, default 0
         Pixels added to numerator and denominator. With 0 an empty mask scores 0.
+    **metric_params
+        ``beta`` of F-beta (default 1); ``alpha`` and ``beta`` of Tversky (default 0.5).
 
     Returns
     -------
@@ -66,12 +70,15 @@ def expected_score(
     """
     metric = validation.choice("metric", metric, METRICS)
     method = validation.choice("method", method, METHODS)
+    serves = METHODS if metric in ("dice", "iou", "acc") else ("RMA",)
+    validation.combination("method", method, "metric", metric, serves)
+    parameters = metric_parameters(metric, metric_params)
     smooth = validation.smooth(smooth, metric)
     field = TensorField(validation.probs_tensor(probs))
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak)
     masks = _Masks(validation.prediction_tensor(prediction, probs), field)
-    objective = objective_for(metric, totals.mu, smooth, field.pixels, {})
+    objective = objective_for(metric, totals.mu, smooth, field.pixels, parameters)
     if method == "RMA" or not isinstance(objective, (Dice, IoU)):
         region = masks.measure()
         return objective.value(region.selected_sum, region.volume)

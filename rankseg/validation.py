@@ -52,7 +52,7 @@ def number_in_unit_interval(argument: str, value: object) -> float:
 def number_in_open_interval(argument: str, value: object) -> float:
     """Return a number strictly between 0 and 1."""
     number = _real(argument, value, "a number between 0 and 1")
-    if not 0.0 < number < 1.0:
+    if not 1e-300 <= number < 1.0:
         raise ValueError(f"{argument} must lie strictly between 0 and 1; got {value!r}")
     return number
 
@@ -65,9 +65,16 @@ def number_at_least_zero(argument: str, value: object) -> float:
     return number
 
 
+def recall_weight(beta: object) -> float:
+    """Return the beta of F-beta or Tversky; beyond a million, missed pixels are all that counts."""
+    number = number_at_least_zero("beta", beta)
+    if number > 1e6:
+        raise ValueError(f"beta must be at most 1e6; got {beta!r}")
+    return number
+
+
 def tversky_weights(alpha: float, beta: float) -> None:
-    """Refuse a Tversky index that no mistake can lower, or whose approximation can be negative."""
-    number_in_unit_interval("alpha", alpha)
+    """Refuse a Tversky index that no mistake can lower."""
     if alpha == beta == 0.0:
         raise ValueError("metric='tversky' with alpha=0 and beta=0 is 1 for every mask")
 

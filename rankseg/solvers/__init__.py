@@ -111,10 +111,7 @@ def _parameters(
     where = f"metric={metric!r}, solver={solver!r}, output_mode={output_mode!r}"
     validation.known_parameters(where, given, defaults)
     chosen = {**defaults, **given}
-    for name in METRICS[metric]:
-        chosen[name] = validation.number_at_least_zero(name, chosen[name])
-    if metric == "tversky":
-        validation.tversky_weights(chosen["alpha"], chosen["beta"])
+    chosen.update(metric_parameters(metric, {name: chosen[name] for name in METRICS[metric]}))
     if "eps" in chosen:
         chosen["eps"] = validation.number_in_open_interval("eps", chosen["eps"])
     if "threshold" in chosen:
@@ -128,4 +125,16 @@ def _parameters(
         chosen["void_index"] = validation.integer("void_index", chosen["void_index"])
         if policy != "void":
             del chosen["void_index"]
+    return chosen
+
+
+def metric_parameters(metric: str, given: Mapping[str, Any]) -> dict[str, float]:
+    """Checked parameters of a metric, defaults filled in."""
+    validation.known_parameters(f"metric={metric!r}", given, METRICS[metric])
+    chosen = {**METRICS[metric], **given}
+    if "beta" in chosen:
+        chosen["beta"] = validation.recall_weight(chosen["beta"])
+    if "alpha" in chosen:
+        chosen["alpha"] = validation.number_in_unit_interval("alpha", chosen["alpha"])
+        validation.tversky_weights(chosen["alpha"], chosen["beta"])
     return chosen

@@ -52,18 +52,18 @@ class Method:
         return normal_scores.mask_score(terms, inside, outside, volume)
 
 
-def solve(field: Field, objective: Kind, active: Tensor, method: Method) -> Rows:
-    """Best region of every active row; the other rows score as their empty mask."""
+def solve(field: Field, objective: Kind, active: Tensor, wanted: Tensor, method: Method) -> Rows:
+    """Best region of every wanted row that is active; the wanted others score as empty."""
     threshold = torch.full_like(objective.mu, NOTHING)
     score = torch.zeros_like(objective.mu)
     region = Selection(torch.zeros_like(objective.mu), torch.zeros_like(score, dtype=torch.int64))
-    for at in _indices(active):
+    for at in _indices(wanted & active):
         row = row_of(field.row(*at))
         best = method.best_mask(row, objective.at(at))
         threshold[at], score[at] = best.threshold, best.score
         region.selected_sum[at], region.volume[at] = row.above(best.threshold)
     if objective.smooth > 0:
-        for at in _indices(~active):
+        for at in _indices(wanted & ~active):
             score[at] = method.empty_score(row_of(field.row(*at)), objective.at(at))
     return Rows(threshold, region, score, active)
 

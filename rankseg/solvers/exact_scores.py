@@ -44,7 +44,8 @@ def empty_score(row: Row, smooth: float) -> float:
     rule = quadrature(smooth + 1, row.mean)
     pixels = profile(row, rule, 0.0, 1.0)
     g = np.exp(pixels.weight @ log_factor(pixels.p, rule) - (smooth + 1) * rule.x)
-    return float(1 - rule.weight @ (g * (pixels.weight @ share(pixels.p, rule))))
+    some = float(rule.weight @ (g * (pixels.weight @ share(pixels.p, rule))))
+    return max(0.0, 1 - some)
 
 
 def profile(row: Row, rule: Quadrature, low: float, high: float) -> Profile:

@@ -65,8 +65,8 @@ def _beaten_from(
     Pixels of uniform density lose the ratio's slack within ``step`` of the centre; doubled until
     enough.
     """
-    slack = best * excess / value - 1
-    step = math.sqrt(slack * best * terms.union(*row.above(centre)) / row.size)
+    slack = max(best * excess / value - 1, 2.0**-50)
+    step = max(math.sqrt(slack * best * (terms.union(*row.above(centre)) / row.size)), 1e-12)
     while step < abs(span):
         threshold = centre + math.copysign(step, span)
         if terms.ratio(*row.above(threshold)) * excess < value:
@@ -88,7 +88,7 @@ def _excess(terms: Ba, volume: float, union: float) -> float:
     smallest = max(
         volume + terms.smooth, union - (quantile(terms.eps) + 1) * math.sqrt(variance) - 4
     )
-    return (union + 1) / (union - 2) * (1 + (variance + 1) / ((union - 2) * smallest))
+    return (union + 1) / (union - 2) * (1 + (variance + 1) / (union - 2) / smallest)
 
 
 def _search(row: Row, terms: Ba, low: float, high: float) -> Optimum | None:
@@ -121,7 +121,8 @@ def _knots(union: Floats, first: int) -> NDArray[np.intp]:
     at, knots = first, []
     while at < union.size - 1:
         knots.append(at)
-        at += max(1, int(min(1e-6 * union[at] ** 2, union[at] / 64)))
+        size = min(float(union[at]), 1e100)  # whose square is a number
+        at += max(1, int(min(1e-6 * size**2, size / 64)))
     return np.array([*knots, union.size - 1])
 
 

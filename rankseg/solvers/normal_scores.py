@@ -146,6 +146,8 @@ class Trna(Ba):
 
     def scores(self, masks: Masks) -> Floats:
         """Objective of each mask, shape (n,)."""
+        if self._nodes.size == 0:  # a small row of zeros: no pixel counts
+            return self._smooth_term(masks.volumes)
         kernel = 1 / ((masks.volumes + 1 + self.smooth)[:, None] + self._without.k[0])
         reciprocal = kernel @ self._without.pmf.T
         out: Floats = 2 * (masks.weights * reciprocal) @ self._nodes

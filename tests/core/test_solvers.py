@@ -160,6 +160,42 @@ def test_no_class_active(solver):
     assert (found.objective <= found.bound * (1 + 2e-6)).all()
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("solver", [*SOLVERS, "RMA"])
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+@pytest.mark.parametrize("smooth", [1e-300, 1e12, 1e17, 1e18, 1e100, 1e300])
+def test_any_smoothing_ends(solver, metric, smooth):
+    probs = maps(size=8)
+    found = RankSEG(metric, "multilabel", solver, smooth=smooth, pruning_prob=0.0).solve(probs)
+    assert not found.expected_score.isnan().any()
+    assert ((found.expected_score >= 0) & (found.expected_score <= 1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("method", ["exact", "RMA", "BA", "TRNA"])
+@pytest.mark.parametrize("pixels", [1, 3, 128, 129])
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+def test_rows_of_zeros(method, pixels, metric):
+    probs = torch.zeros(1, 2, pixels, dtype=torch.float64)
+    full = torch.ones(1, 2, pixels, dtype=torch.bool)
+    assert (expected_score(probs, full, metric, method) == 0).all()
+    solver = "RMA" if method == "RMA" else method
+    for smooth in (0.0, 1.0):
+        found = RankSEG(metric, solver=solver, smooth=smooth).solve(probs)
+        assert not found.expected_score.isnan().any()
+        assert (found.objective <= found.bound * (1 + 2e-6)).all()
+
+
+def test_generalised_metrics_are_scored_by_rma():
+    probs = maps()
+    found = RankSEG("fbeta", beta=2.0).solve(probs)
+    again = expected_score(probs, found.prediction, "fbeta", "RMA", beta=2.0)
+    torch.testing.assert_close(again, found.expected_score)
+    with pytest.raises(ValueError, match="method='exact' makes no sense with metric='fbeta'"):
+        expected_score(probs, found.prediction, "fbeta")
+    with pytest.raises(ValueError, match="metric='dice' takes no parameter 'beta'"):
+        expected_score(probs, found.prediction, beta=2.0)
+
+
 def test_eps_changes_the_approximation():
     probs = maps(size=30, batch=1)
     coarse = RankSEG(output_mode="multilabel", solver="BA", eps=0.5).solve(probs)

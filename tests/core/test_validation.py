@@ -84,6 +84,8 @@ from rankseg.functional import rankseg
         ),
         ({"metric": "fbeta", "beta": -1}, ValueError, r"beta must be a finite number >= 0; got -1"),
         ({"metric": "tversky", "alpha": 3}, ValueError, r"alpha must lie in \[0, 1\]; got 3"),
+        ({"metric": "fbeta", "beta": 1e154}, ValueError, r"beta must be at most 1e6; got 1e\+154"),
+        ({"solver": "BA", "eps": 5e-324}, ValueError, r"eps must lie strictly between 0 and 1"),
         ({"metric": "tversky", "beta": "x"}, TypeError, r"beta must be a finite number >= 0"),
         ({"metric": "tversky", "alpha": 0, "beta": 0}, ValueError, r"is 1 for every mask"),
         ({"beta": 2.0}, ValueError, r"metric='dice', .* takes no parameter 'beta'"),
