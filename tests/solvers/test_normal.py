@@ -25,7 +25,8 @@ def check(p: Floats, metric: str, method: str, smooth: float, eps: float = 1e-4)
     """Mask within 1e-6 of the best threshold, its score that of the reference."""
     found = best_mask(p, metric, method, smooth, eps)
     truth = reference.normal_scores(p, metric, method, smooth, eps)
-    best = truth[whole_runs(p)].max()
+    # the IoU approximation jumps with the volume and may prefer to split equal pixels of tiny rows
+    best = truth.max() if metric == "dice" else truth[whole_runs(p)].max()
     assert best - truth[found.volume] <= 1e-6 * best
     assert found.score == pytest.approx(truth[found.volume], rel=1e-6, abs=1e-300)
     mask = p > found.threshold
