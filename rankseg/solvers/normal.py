@@ -65,7 +65,7 @@ def _beaten_from(
     Pixels of uniform density lose the ratio's slack within ``step`` of the centre; doubled until
     enough.
     """
-    slack = max(best * excess / value - 1, 2.0**-50)
+    slack = max(best * excess / value - 1, 0.0)  # rounding can make it negative
     step = max(math.sqrt(slack * best * (terms.union(*row.above(centre)) / row.size)), 1e-12)
     while step < abs(span):
         threshold = centre + math.copysign(step, span)

@@ -27,6 +27,8 @@ def test_masks_and_labels(solver, metric, smooth):
     assert masks.prediction.dtype == torch.bool
     assert torch.equal(masks.volume, masks.prediction.flatten(2).sum(-1))
     assert torch.equal(masks.prediction, probs > masks.threshold[..., None, None])
+    assert masks.exact.all() == (solver in ("exact", "auto"))  # every row here is small
+    assert masks.exact.any() == (solver in ("exact", "auto"))
     labels = RankSEG(metric, solver=solver, smooth=smooth).solve(probs)
     assert torch.equal(labels.threshold, masks.threshold)
     assert labels.prediction.shape == (2, 12, 12)

@@ -75,6 +75,32 @@ def test_between():
     np.testing.assert_array_equal(np.sort(found), np.sort(row)[11:31])
 
 
+def test_moments():
+    field, rows = field_and_rows((2, 3, 50))
+    p = rows[1, 2][(rows[1, 2] > 0.2) & (rows[1, 2] <= 0.7)]
+    expected = [p.sum(), (p * (1 - p)).sum(), (p * (1 - p) * (1 - 2 * p)).sum()]
+    np.testing.assert_allclose(field.row(1, 2).moments(0.2, 0.7), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_chebyshev():
+    field, rows = field_and_rows((2, 3, 50))
+    p = rows[0, 1][(rows[0, 1] > 0.2) & (rows[0, 1] <= 0.7)]
+    z = (2 * p - 0.9) / 0.5
+    expected = (p[:, None] * np.polynomial.chebyshev.chebvander(z, 17)).sum(0)
+    found = field.row(0, 1).chebyshev(0.2, 0.7, 18)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_within(shape):
+    field, rows = field_and_rows(shape)
+    masks = torch.rand(shape) < 0.4
+    found = field.within(masks)
+    chosen = masks.flatten(2).numpy()
+    np.testing.assert_array_equal(found.volume, chosen.sum(-1))
+    np.testing.assert_allclose(found.selected_sum, (rows * chosen).sum(-1), rtol=1e-10)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_measure_counts_each_label_and_ignores_others(shape):
     field, rows = field_and_rows(shape)
