@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankseg import assignment, validation
-from rankseg.fields.base import Field, LabelRule
+from rankseg.fields.base import Field, LabelRule, Selection
 from rankseg.objectives import Accuracy, Dice, IoU, objective_for
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings, by_row, pointwise, rma
@@ -49,7 +49,7 @@ class Decision:
         """Prediction, with the objective of every region and a bound on their sum."""
         prediction = self.prediction()
         region = self.rows.region if self.rule is None else self.field.measure(prediction)
-        score = self.rows.score if self.rule is None else self._label_scores(prediction)
+        score = self.rows.score if self.rule is None else self._label_scores(prediction, region)
         threshold = self.rows.threshold
         if self.rule is not None and self._every_pixel_alone:
             threshold = torch.full_like(threshold, torch.nan)
@@ -130,9 +130,8 @@ class Decision:
         together = rma.solve(self.field, self.objective, active & ~self._one_by_one)
         return alone.where(self._one_by_one, together)
 
-    def _label_scores(self, labels: Tensor) -> Tensor:
-        """Objective of every class's region."""
-        region = self.field.measure(labels)
+    def _label_scores(self, labels: Tensor, region: Selection) -> Tensor:
+        """Objective of every class's region in a label map."""
         score = self.objective.value(region.selected_sum, region.volume)
         if self._method is None or not isinstance(self.objective, (Dice, IoU)):
             return score
