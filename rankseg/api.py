@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rankseg import validation
 from rankseg.decision import Decision
-from rankseg.fields import Field, TensorField
+from rankseg.fields import Field, field_for
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings, settings
 
@@ -141,7 +141,7 @@ class RankSEG(nn.Module):
 
 
 def _checked_field(probs: object) -> Field:
-    field = TensorField(validation.probs_tensor(probs))
+    field = field_for(validation.probs_tensor(probs))
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak)
     return field

@@ -29,11 +29,10 @@ def published(
 def argmax(field: Field) -> LabelRule:
     """Nobody claims, every class is eligible, the gain is the probability itself."""
     mu = field.totals().mu
-    zero, one = torch.zeros_like(mu), torch.ones_like(mu)
-    gain = Gain(slope=one, offset=zero, width=one, bend=zero)
+    gain = Gain(slope=torch.ones_like(mu), offset=torch.zeros_like(mu), bend=torch.zeros_like(mu))
     return _rule(gain, torch.full_like(mu, NOTHING), torch.ones_like(mu, dtype=torch.bool))
 
 
 def _rule(gain: Gain, claim: Tensor, eligible: Tensor, void_index: int = 0) -> LabelRule:
     """With an eligible class in every image the ``void_index`` is never written."""
-    return LabelRule(claim, eligible, gain.slope, gain.offset, gain.width, gain.bend, void_index)
+    return LabelRule(claim, eligible, gain.slope, gain.offset, gain.bend, void_index)

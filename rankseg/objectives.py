@@ -8,8 +8,10 @@ are affine in S and V. 0/0 counts as 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -18,8 +20,7 @@ from torch import Tensor
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Divide, with 0/0 = 0."""
-    safe = torch.where(denominator == 0, 1.0, denominator)
-    return numerator / safe
+    return (numerator / denominator).nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class LinearFractional:
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Value of a region."""
-        return _ratio(*self.terms(selected_sum, volume))
+        # int64 times a plain number would be float32
+        return _ratio(*self.terms(selected_sum, volume.to(selected_sum)))
 
     def of_row(self) -> LinearFractional:
         """Itself in plain numbers, for one row: small tensors are slow."""
@@ -58,13 +60,12 @@ class LinearFractional:
 class Gain:
     """Change of an objective when a pixel of probability p joins a region.
 
-    gain(p) = (slope p - offset) / (width - bend p), increasing in p. In this form nothing cancels:
+    gain(p) = (slope p - offset) / (1 - bend p), increasing in p. In this form nothing cancels:
     the difference of two nearly equal objectives would lose the answer in rounding.
     """
 
     slope: Tensor
     offset: Tensor
-    width: Tensor
     bend: Tensor
 
 
@@ -99,22 +100,24 @@ class FBeta:
 
     def ratio_of_means(self) -> LinearFractional:
         """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
-        return self.first(torch.full_like(self.mu, self.smooth))
+        return self.first(self.smooth)
 
+    @cached_property
     def ratio(self) -> LinearFractional:
         """The objective, where it has no smoothing."""
-        return self.first(torch.zeros_like(self.mu))
+        return self.first(0.0)
 
-    def first(self, base: Tensor) -> LinearFractional:
+    def first(self, base: Tensor | float) -> LinearFractional:
         """First term of the objective with another constant in the numerator."""
         width = self.weight * (self.mu + 1) + self.smooth
         return LinearFractional(base, 1 + self.weight, width, 1.0, 0.0)
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Objective of a region."""
-        smoothing = torch.full_like(self.mu, self.smooth)
-        rest = _ratio(smoothing, volume + self.weight * self.mu + self.smooth)
-        return self.ratio().value(selected_sum, volume) + rest
+        value = self.ratio.value(selected_sum, volume)
+        if self.smooth == 0:
+            return value
+        return value + self.smooth / (volume + self.weight * self.mu + self.smooth)
 
     def smoothing_price(self, volume: Tensor) -> Tensor:
         """What a pixel more costs the second term, in units of the first.
@@ -133,12 +136,13 @@ class FBeta:
         E is formed first: adding w would swallow a tiny smooth; the quotients keep a huge one
         finite.
         """
-        inner = volume + self.weight * self.mu + self.smooth
-        width = inner + self.weight
-        slope = torch.full_like(width, 1 + self.weight)
-        lost = _ratio(torch.full_like(inner, self.smooth), inner) * ((width + 1) / (inner + 1))
-        offset = slope * selected_sum / width + lost
-        return Gain(slope, offset, width + 1, torch.zeros_like(width))
+        width = self.ratio.width + volume
+        slope = (1 + self.weight) / (width + 1)
+        offset = _ratio(slope * selected_sum, width)
+        if self.smooth > 0:
+            inner = volume + self.weight * self.mu + self.smooth
+            offset = offset + self.smooth / inner / (inner + 1)
+        return Gain(slope, offset, torch.zeros_like(slope))
 
 
 @dataclass(frozen=True)
@@ -174,28 +178,30 @@ class Tversky:
 
     def ratio_of_means(self) -> LinearFractional:
         """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
-        return self.ratio()
+        return self.ratio
 
+    @cached_property
     def ratio(self) -> LinearFractional:
         """The objective itself is linear-fractional, smoothed or not."""
-        base = torch.full_like(self.mu, self.smooth)
         width = self.beta * self.mu + (1 - self.alpha) + self.smooth
-        return LinearFractional(base, 1.0, width, self.alpha, self.overlap)
+        return LinearFractional(self.smooth, 1.0, width, self.alpha, self.overlap)
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Objective of a region."""
-        return self.ratio().value(selected_sum, volume)
+        return self.ratio.value(selected_sum, volume)
 
     def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
         """Gain of one more pixel, r the value and D its denominator.
 
         (p (1 + overlap r) - alpha r) / (D + alpha - overlap p).
         """
-        ratio = self.ratio()
-        width = ratio.width + self.alpha * volume - self.overlap * selected_sum
+        ratio = self.ratio
+        width = ratio.terms(selected_sum, volume.to(selected_sum))[1]
         value = ratio.value(selected_sum, volume)
-        bend = torch.full_like(width, self.overlap)
-        return Gain(1 + self.overlap * value, self.alpha * value, width + self.alpha, bend)
+        scale = 1 / (width + self.alpha)
+        return Gain(
+            (1 + self.overlap * value) * scale, self.alpha * value * scale, self.overlap * scale
+        )
 
 
 @dataclass(frozen=True)
@@ -224,8 +230,8 @@ class Accuracy:
 
     def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
         """(2 p - 1) / n, whatever the region."""
-        one = torch.ones_like(self.mu)
-        return Gain(2 * one, one, self.pixels * one, torch.zeros_like(one))
+        one = torch.full_like(self.mu, 1 / self.pixels)
+        return Gain(2 * one, one, torch.zeros_like(one))
 
 
 def objective_for(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rankseg import validation
-from rankseg.fields import Field, Selection, TensorField
+from rankseg.fields import Field, Selection, field_for
 from rankseg.objectives import Dice, IoU, objective_for
 from rankseg.solvers import METRICS, by_row, metric_parameters
 from rankseg.solvers.by_row import Method
@@ -74,7 +74,7 @@ def expected_score(
     validation.combination("method", method, "metric", metric, serves)
     parameters = metric_parameters(metric, metric_params)
     smooth = validation.smooth(smooth, metric)
-    field = TensorField(validation.probs_tensor(probs))
+    field = field_for(validation.probs_tensor(probs))
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak)
     masks = _Masks(validation.prediction_tensor(prediction, probs), field)

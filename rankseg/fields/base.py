@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from rankseg.objectives import LinearFractional
+
 NOTHING = 1.0
 """The threshold that selects no pixel: no probability is larger than 1."""
 
@@ -46,7 +48,7 @@ class LabelRule:
     """Per (image, class) numbers that turn the probabilities of a pixel into its label.
 
     A class claims a pixel when p > ``claim``. Among the claimers, or among the ``eligible``
-    classes when there is none, the largest (slope p - offset) / (width - bend p) wins; the first
+    classes when there is none, the largest (slope p - offset) / (1 - bend p) wins; the first
     on a tie. Where nobody claims and nobody is eligible the label is ``void_index``.
     """
 
@@ -54,7 +56,6 @@ class LabelRule:
     eligible: Tensor
     slope: Tensor
     offset: Tensor
-    width: Tensor
     bend: Tensor
     void_index: int
 
@@ -81,6 +82,16 @@ class Field(Protocol):
 
     def above(self, threshold: Tensor) -> Selection:
         """Sum and count of {p > threshold} in each row."""
+        ...
+
+    def maximise(
+        self, ratio: LinearFractional, active: Tensor, start: Tensor | None = None
+    ) -> tuple[Tensor, Selection]:
+        """Cut and region of the largest value of a ratio of S and V, by Dinkelbach's iteration.
+
+        ``start`` is only a first guess of the cut. Rows that are not ``active`` come back empty,
+        their cut NOTHING.
+        """
         ...
 
     def row(self, image: int, class_: int, mask: Tensor | None = None) -> Field:

@@ -26,13 +26,17 @@ class Scale:
     """Each row's integer unit, (B, C); chosen from its peak (float64), so computed once a field."""
 
     def __init__(self, peak: Tensor, pixels: int, dtype: torch.dtype) -> None:
-        bits = min(UNIT_BITS, 62 - math.ceil(math.log2(pixels)))  # no overflow
-        self.unit = 2.0**bits
+        self.unit, self.limbs = self.unit_and_limbs(pixels, dtype)
         small = (peak > 0) & (peak < SMALL_PEAK)  # neither NaN nor negative: refused later
         self.lift = _lift(peak, small, dtype) if bool(small.any()) else None
         self.shape = peak.shape
         self.device = peak.device
-        self.limbs = 2 if dtype == torch.float64 or bits < UNIT_BITS else 1
+
+    @staticmethod
+    def unit_and_limbs(pixels: int, dtype: torch.dtype) -> tuple[float, int]:
+        """Integers that make 1, and integers each sum takes."""
+        bits = min(UNIT_BITS, 62 - math.ceil(math.log2(pixels)))  # no overflow
+        return 2.0**bits, 2 if dtype == torch.float64 or bits < UNIT_BITS else 1
 
 
 class ExactSum:

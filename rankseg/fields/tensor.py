@@ -12,9 +12,11 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from rankseg.fields import dinkelbach
 from rankseg.fields.base import LabelRule, Selection, Totals
 from rankseg.fields.blocks import Classes, pixel_blocks, row_blocks, spans
 from rankseg.fields.exact_sum import ExactSum, Scale
+from rankseg.objectives import LinearFractional
 
 PIECE = 1 << 13
 """Pixels of one row looked at together where each has many terms: 18 x 64 KiB."""
@@ -43,6 +45,12 @@ class TensorField:
     def above(self, threshold: Tensor) -> Selection:
         """Sum and count of {p > threshold} in each row."""
         return self._above(threshold, threshold < self._totals.peak)
+
+    def maximise(
+        self, ratio: LinearFractional, active: Tensor, start: Tensor | None = None
+    ) -> tuple[Tensor, Selection]:
+        """Cut and region of the largest value of a ratio, among {p > t} of each row."""
+        return dinkelbach.maximise(self, ratio, active, start)
 
     def row(self, image: int, class_: int, mask: Tensor | None = None) -> TensorField:
         """Field of one row; pixels outside ``mask`` (bool, its shape) count as probability 0."""
@@ -141,26 +149,32 @@ class TensorField:
     def _shape(self) -> tuple[int, int, int]:
         return self.batch, self.classes, self.pixels
 
-    @property
+    @cached_property
     def _totals(self) -> Totals:
-        return self._first_look[0]
+        sums = ExactSum(self._units)
+        for b, c, p in row_blocks(self._shape, self._everyone):
+            sums.add((b, c), self._block(b, c, p))
+        return Totals(sums.value(), *self._range)
 
     @cached_property
-    def _first_look(self) -> tuple[Totals, Scale]:
-        """Totals, and the unit of every later sum."""
-        shape = (self.batch, self.classes)
-        lowest = torch.full(shape, math.inf, dtype=torch.float64, device=self.device)
+    def _range(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest probability of each row."""
+        lowest = torch.full(self._shape[:2], math.inf, dtype=torch.float64, device=self.device)
         peak = -lowest
-        everyone = torch.ones(shape, dtype=torch.bool)
-        for b, c, p in row_blocks(self._shape, everyone):
+        for b, c, p in row_blocks(self._shape, self._everyone):
             low, high = torch.aminmax(self._block(b, c, p), dim=-1)  # keeps NaN, as does minimum
             lowest[b, c] = torch.minimum(lowest[b, c], low.to(lowest))
             peak[b, c] = torch.maximum(peak[b, c], high.to(peak))
-        scale = Scale(peak, self.pixels, self.block_dtype)
-        sums = ExactSum(scale)
-        for b, c, p in row_blocks(self._shape, everyone):
-            sums.add((b, c), self._block(b, c, p))
-        return Totals(sums.value(), lowest, peak), scale
+        return lowest, peak
+
+    @cached_property
+    def _units(self) -> Scale:
+        """Integers that every sum over this field is made of."""
+        return Scale(self._range[1], self.pixels, self.block_dtype)
+
+    @property
+    def _everyone(self) -> Tensor:
+        return torch.ones(self._shape[:2], dtype=torch.bool)
 
     def _above(self, threshold: Tensor, live: Tensor) -> Selection:
         sums, volume = self._accumulators()
@@ -175,7 +189,7 @@ class TensorField:
     def _accumulators(self) -> tuple[ExactSum, Tensor]:
         shape = (self.batch, self.classes)
         volume = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        return ExactSum(self._first_look[1]), volume
+        return ExactSum(self._units), volume
 
     def _live(self, threshold: Tensor) -> Tensor:
         return (threshold < self._totals.peak).cpu()
@@ -192,12 +206,12 @@ class TensorField:
 
     def _score(self, rule: LabelRule, b: slice, c: Classes, block: Tensor) -> Tensor:
         """Gain of every pixel and class; separate products and sums, so no fused rounding."""
-        slope, offset, width, bend = (
+        slope, offset, bend = (
             _column(numbers.to(self.rows.device, self.score_dtype), b, c)
-            for numbers in (rule.slope, rule.offset, rule.width, rule.bend)
+            for numbers in (rule.slope, rule.offset, rule.bend)
         )
         values = block.to(self.score_dtype)
-        return (slope * values).sub_(offset).div_(width - bend * values)
+        return (slope * values).sub_(offset).div_(1 - bend * values)
 
 
 def _moment_terms(p: Tensor) -> Tensor:

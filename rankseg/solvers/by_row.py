@@ -65,7 +65,7 @@ def solve(field: Field, objective: Kind, active: Tensor, wanted: Tensor, method:
     if objective.smooth > 0:
         for at in _indices(wanted & ~active):
             score[at] = method.empty_score(row_of(field.row(*at)), objective.at(at))
-    return Rows(threshold, region, score, active)
+    return Rows(threshold, region, active, lambda: score)
 
 
 def scores(

@@ -1,10 +1,8 @@
 """RMA: the mask with the largest reciprocal-moment objective, without sorting the image.
 
 F-beta (Dice) without smoothing and Tversky (IoU) are linear-fractional in the mask's selected sum
-and volume. Dinkelbach's iteration ("On nonlinear fractional programming", Management Science 13(7),
-1967) maximises them exactly: cut where a pixel stops to pay at the best value seen so far, measure
-what lies above, repeat while the value rises. The value rises strictly over finitely many masks,
-and stops only at the maximum. Smoothed F-beta is a sum of two ratios; see ``_smoothed``.
+and volume: the field maximises them exactly by Dinkelbach's iteration (``fields/dinkelbach.py``).
+Smoothed F-beta is a sum of two ratios; see ``_smoothed``.
 
 Pixels exactly at the cut change nothing and are left out, so a row's answer depends on its
 probabilities alone.
@@ -16,42 +14,16 @@ import torch
 from torch import Tensor
 
 from rankseg.fields.base import NOTHING, Field, Selection
-from rankseg.objectives import FBeta, LinearFractional, Tversky
+from rankseg.objectives import FBeta, Tversky
 from rankseg.solvers.rows import Rows, as_rows
-
-ROUNDING = 2.0**-50
-"""Two values closer than this, relatively, may be the same number in exact arithmetic."""
 
 
 def solve(field: Field, objective: FBeta | Tversky, active: Tensor) -> Rows:
     """Best region of every active row, each on its own; exact up to rounding."""
     if isinstance(objective, FBeta) and objective.smooth > 0:
         return _smoothed(field, objective, active)
-    threshold, region = _maximise(field, objective.ratio(), field.totals().peak / 2, active)
+    threshold, region = field.maximise(objective.ratio, active)
     return as_rows(objective, threshold, region, active)
-
-
-def _maximise(
-    field: Field, ratio: LinearFractional, start: Tensor, active: Tensor
-) -> tuple[Tensor, Selection]:
-    """Cut and region of the largest value of the ratio, by Dinkelbach's iteration.
-
-    ``start`` is only a first guess. Inactive rows come back empty.
-    """
-    region = Selection(torch.zeros_like(start), torch.zeros_like(start, dtype=torch.int64))
-    best = ratio.value(region.selected_sum, region.volume)
-    chosen, cut = torch.full_like(start, NOTHING), start
-    rising, first = active, True
-    while bool(rising.any()):
-        found = field.above(cut.masked_fill(~rising, NOTHING))
-        value = ratio.value(found.selected_sum, found.volume)
-        # the region at the best value's own cut is preferred, unless rounding has emptied it
-        keep = rising & (value >= best * (1 - ROUNDING))
-        region, chosen = found.where(keep, region), cut.where(keep, chosen)
-        rising = rising & ((value > best) | first)  # the guess may lie below the empty mask
-        best = torch.where(keep, torch.maximum(best, value), best)
-        cut, first = ratio.cut(best), False
-    return chosen, region
 
 
 def _smoothed(field: Field, objective: FBeta, active: Tensor) -> Rows:
@@ -66,7 +38,7 @@ def _smoothed(field: Field, objective: FBeta, active: Tensor) -> Rows:
     compared one by one.
     """
     none = torch.zeros_like(objective.mu)
-    high, few = _tighten(field, objective, none, active, field.totals().peak / 2)
+    high, few = _tighten(field, objective, none, active, None)
     low, many = _tighten(field, objective, none + torch.inf, active, high)
     threshold = low.clone()
     for image, class_ in (active & (few.volume < many.volume)).nonzero().tolist():
@@ -76,21 +48,22 @@ def _smoothed(field: Field, objective: FBeta, active: Tensor) -> Rows:
         alone = FBeta(objective.mu[row], objective.smooth, objective.beta)
         threshold[row] = _compare(alone, start, undecided, high[row], low[row])
     region = field.above(threshold.masked_fill(~active, NOTHING))
-    return as_rows(objective, threshold, region, active)
+    return as_rows(objective, threshold.masked_fill(~active, NOTHING), region, active)
 
 
 def _tighten(
-    field: Field, objective: FBeta, volume: Tensor, active: Tensor, threshold: Tensor
+    field: Field, objective: FBeta, volume: Tensor, active: Tensor, start: Tensor | None
 ) -> tuple[Tensor, Selection]:
     """Best region for c(V), V its own volume: the fixed point nearest the volume given."""
-    pending = active
+    pending, threshold = active, torch.full_like(volume, NOTHING)
     found = Selection(torch.zeros_like(volume), torch.zeros_like(volume, dtype=torch.int64))
     while bool(pending.any()):
         ratio = objective.first(objective.smoothing_price(volume))
-        cut, now = _maximise(field, ratio, threshold, pending)
+        cut, now = field.maximise(ratio, pending, start)
         threshold, found = cut.where(pending, threshold), now.where(pending, found)
         pending = pending & (found.volume != volume)
         volume = torch.where(pending, found.volume.to(volume), volume)
+        start = threshold
     return threshold, found
 
 

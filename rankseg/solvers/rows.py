@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from rankseg.fields.base import NOTHING, Selection
+from rankseg.fields.base import Selection
 from rankseg.objectives import Objective
 
 
@@ -21,20 +23,26 @@ class Rows:
 
     threshold: Tensor
     region: Selection
-    score: Tensor
     active: Tensor
+    find_score: Callable[[], Tensor]
+
+    @cached_property
+    def score(self) -> Tensor:
+        """Objective of each region; found when it is asked for, since a prediction needs none."""
+        return self.find_score()
 
     def where(self, rows: Tensor, other: Rows) -> Rows:
         """Itself in the given rows, the other elsewhere."""
         return Rows(
             torch.where(rows, self.threshold, other.threshold),
             self.region.where(rows, other.region),
-            torch.where(rows, self.score, other.score),
             torch.where(rows, self.active, other.active),
+            lambda: torch.where(rows, self.score, other.score),
         )
 
 
 def as_rows(objective: Objective, threshold: Tensor, region: Selection, active: Tensor) -> Rows:
-    """Rows from the region {p > threshold} of the active ones, empty elsewhere."""
-    score = objective.value(region.selected_sum, region.volume)
-    return Rows(threshold.masked_fill(~active, NOTHING), region, score, active)
+    """Rows whose score is the objective of {p > threshold}; inactive ones claim NOTHING."""
+    return Rows(
+        threshold, region, active, lambda: objective.value(region.selected_sum, region.volume)
+    )

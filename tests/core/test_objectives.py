@@ -17,7 +17,7 @@ def test_gain_is_the_difference_of_two_objectives(metric, smooth, p):
     mu, s, v = tensor(9.0), tensor(3.2), tensor(5.0)
     objective = objective_for(metric, mu, smooth, 50, {})
     gain = objective.gain(s, v)
-    found = (gain.slope * p - gain.offset) / (gain.width - gain.bend * p)
+    found = (gain.slope * p - gain.offset) / (1 - gain.bend * p)
     expected = objective.value(s + p, v + 1) - objective.value(s, v)
     assert found.item() == pytest.approx(expected.item(), rel=1e-10)
 
@@ -28,7 +28,7 @@ def test_accuracy_gain_is_the_difference_too():
     difference = objective.value(tensor(3.9), tensor(6.0)) - objective.value(
         tensor(3.2), tensor(5.0)
     )
-    found = (gain.slope * 0.7 - gain.offset) / (gain.width - gain.bend * 0.7)
+    found = (gain.slope * 0.7 - gain.offset) / (1 - gain.bend * 0.7)
     assert found.item() == pytest.approx(difference.item(), rel=1e-10)
 
 

@@ -123,9 +123,9 @@ def test_assign(shape):
     eligible = random.random(small) < 0.6
     eligible[0] = False
     slope, offset = random.uniform(1, 2, small), random.uniform(0, 1, small)
-    width, bend = random.uniform(2, 3, small), random.uniform(0, 1, small)
+    bend = random.uniform(0, 0.5, small)
     rule = LabelRule(
-        *(torch.from_numpy(a) for a in (claim, eligible, slope, offset, width, bend)), void_index=77
+        *(torch.from_numpy(a) for a in (claim, eligible, slope, offset, bend)), void_index=77
     )
     labels = field.assign(rule).flatten(1)
     for b in range(shape[0]):
@@ -134,7 +134,7 @@ def test_assign(shape):
             candidates = np.flatnonzero(p > claim[b])
             if not len(candidates):
                 candidates = np.flatnonzero(eligible[b])
-            score = (slope[b] * p - offset[b]) / (width[b] - bend[b] * p)
+            score = (slope[b] * p - offset[b]) / (1 - bend[b] * p)
             best = 77 if not len(candidates) else candidates[score[candidates].argmax()]
             assert labels[b, pixel] == best
 
