@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from rankseg import validation
-from rankseg.decision import Decision
-from rankseg.fields import Field, field_for
+from rankseg import operator
+from rankseg.decision import decision_on
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings, settings
 
@@ -43,6 +43,10 @@ class RankSEG(nn.Module):
         the image and skipped (``Segmentation.active`` tells). It decides whole classes: where
         probabilities are low everywhere, lower it. Argmax, TR and accuracy skip nothing. It is
         compared in the type of ``probs``, as is ``threshold``.
+    activation : {'none', 'softmax', 'sigmoid'}, default 'none'
+        With ``'softmax'`` (over the classes) or ``'sigmoid'`` the input is logits. They become
+        probabilities where they are read, in at least float32, without an array of their own
+        size; masks are those of the probabilities but for differences of rounding, 1e-6.
     **solver_params
         Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no class claims
         goes to the active class that gains most, 'void': it gets ``void_index``), ``void_index``
@@ -65,7 +69,9 @@ class RankSEG(nn.Module):
     calibrated. Ties: a pixel is selected when its probability is strictly larger than the cut, so
     equal pixels share their fate, and the mask does not depend on pixel order, memory layout,
     batch or threads. Extra memory is a few megabytes beyond the result (plus one copy of an
-    input whose spatial dimensions cannot be flattened as a view).
+    input whose spatial dimensions cannot be flattened as a view, and for a softmax over three
+    classes or more two numbers a pixel). A network that ends in this module can be compiled
+    (``torch.compile``) and exported (``torch.export``): ``predict`` is a single operator there.
 
     References
     ----------
@@ -87,10 +93,15 @@ class RankSEG(nn.Module):
         solver: str = "RMA",
         smooth: float = 0.0,
         pruning_prob: float = 0.5,
+        *,
+        activation: str = "none",
         **solver_params: Any,
     ) -> None:
         super().__init__()
-        self._settings = settings(metric, output_mode, solver, smooth, pruning_prob, solver_params)
+        self._settings = settings(
+            metric, output_mode, solver, smooth, pruning_prob, activation, solver_params
+        )
+        self._settings_text = operator.as_text(self._settings)
 
     @property
     def settings(self) -> Settings:
@@ -114,7 +125,8 @@ class RankSEG(nn.Module):
         ----------
         probs : Tensor, shape (B, C, *spatial), float in [0, 1]
             Probability of each class at each pixel, one spatial dimension or more. Multiclass
-            output does not need them to sum to one. Never modified.
+            output does not need them to sum to one. Never modified. With an ``activation``:
+            logits; -inf rules a class out.
 
         Returns
         -------
@@ -130,18 +142,15 @@ class RankSEG(nn.Module):
             If it has the wrong shape, or a value is NaN or outside [0, 1]; the message gives the
             range seen.
         """
-        return Decision(self._settings, _checked_field(probs)).prediction()
+        if torch.compiler.is_compiling():
+            return operator.predict(probs, self._settings_text)
+        return decision_on(probs, self._settings).prediction()
 
     def solve(self, probs: Tensor) -> Segmentation:
         """Decide, and say how good the result is expected to be.
 
         Takes what ``predict`` takes and costs one to a few passes over ``probs`` more.
         """
-        return Decision(self._settings, _checked_field(probs)).segmentation()
-
-
-def _checked_field(probs: object) -> Field:
-    field = field_for(validation.probs_tensor(probs))
-    totals = field.totals()
-    validation.probability_range(totals.lowest, totals.peak)
-    return field
+        if torch.compiler.is_compiling():
+            return operator.solve(probs, self._settings_text)
+        return decision_on(probs, self._settings).segmentation()

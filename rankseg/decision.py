@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankseg import assignment, validation
-from rankseg.fields.base import Field, LabelRule, Selection
+from rankseg.fields import Field, LabelRule, Selection, field_for
 from rankseg.objectives import Accuracy, Dice, IoU, objective_for
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings, by_row, pointwise, rma
@@ -21,6 +21,15 @@ AUTO_MU = 128.0
 From there on the worst of 900 random rows lost 5e-5 of its best score by RMA; regions of flat,
 nearly tied probability can lose more (docs/choosing-a-solver.md).
 """
+
+
+def decision_on(values: object, settings: Settings) -> Decision:
+    """Decision on a tensor that has yet to be checked."""
+    tensor = validation.pixel_tensor(values, settings.activation)
+    field = field_for(tensor, settings.activation)
+    totals = field.totals()
+    validation.probability_range(totals.lowest, totals.peak, settings.activation)
+    return Decision(settings, field)
 
 
 class Decision:

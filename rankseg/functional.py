@@ -16,6 +16,8 @@ def rankseg(
     solver: str = "RMA",
     smooth: float = 0.0,
     pruning_prob: float = 0.5,
+    *,
+    activation: str = "none",
     **solver_params: Any,
 ) -> Tensor:
     """Labels or masks whose expected metric is largest; ``RankSEG(...)(probs)`` in one call.
@@ -34,6 +36,7 @@ def rankseg(
         solver=solver,
         smooth=smooth,
         pruning_prob=pruning_prob,
+        activation=activation,
         **solver_params,
     )
     return decide.predict(probs)

@@ -74,7 +74,7 @@ def expected_score(
     validation.combination("method", method, "metric", metric, serves)
     parameters = metric_parameters(metric, metric_params)
     smooth = validation.smooth(smooth, metric)
-    field = field_for(validation.probs_tensor(probs))
+    field = field_for(validation.pixel_tensor(probs))
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak)
     masks = _Masks(validation.prediction_tensor(prediction, probs), field)

@@ -139,31 +139,38 @@ def combination(
         )
 
 
-def probs_tensor(probs: object) -> Tensor:
-    """Check everything about ``probs`` but its values; returns it plain and without gradient."""
-    if not isinstance(probs, Tensor):
+def pixel_tensor(values: object, activation: str = "none") -> Tensor:
+    """Check everything about a tensor but its values; returns it plain and without gradient.
+
+    It holds probabilities, or with an activation the logits that this turns into them.
+    """
+    name = "probs" if activation == "none" else "logits"
+    if not isinstance(values, Tensor):
         raise TypeError(
-            f"probs must be a torch.Tensor of shape (B, C, *spatial); got {type(probs).__name__}"
-            + (": use torch.from_numpy(probs)" if type(probs).__module__ == "numpy" else "")
+            f"{name} must be a torch.Tensor of shape (B, C, *spatial); got {type(values).__name__}"
+            + (f": use torch.from_numpy({name})" if type(values).__module__ == "numpy" else "")
         )
-    kind = _unusual(probs)
+    kind = _unusual(values)
     if kind:
-        raise TypeError(f"probs must be a dense tensor with values; got a {kind} tensor")
-    if probs.dtype not in FLOAT_DTYPES:
+        raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
+    if values.dtype not in FLOAT_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOAT_DTYPES)
+        wanted = "probabilities (after softmax or sigmoid)" if name == "probs" else "logits"
         raise TypeError(
-            f"probs must be one of {names}; got {str(probs.dtype).removeprefix('torch.')}: "
-            "pass probabilities (after softmax or sigmoid), not labels or 8-bit values"
+            f"{name} must be one of {names}; got {str(values.dtype).removeprefix('torch.')}: "
+            f"pass {wanted}, not labels or 8-bit values"
         )
-    shape = tuple(probs.shape)
-    if probs.ndim < 3:
+    shape = tuple(values.shape)
+    if values.ndim < 3:
         raise ValueError(
-            f"probs must have shape (B, C, *spatial) with at least one spatial dimension; "
-            f"got shape {shape}: add the missing dimensions, e.g. probs[None] for one image"
+            f"{name} must have shape (B, C, *spatial) with at least one spatial dimension; "
+            f"got shape {shape}: add the missing dimensions, e.g. {name}[None] for one image"
         )
     if 0 in shape[1:]:
-        raise ValueError(f"probs has an empty class or spatial dimension; got shape {shape}")
-    return probs.detach().as_subclass(Tensor)
+        raise ValueError(f"{name} has an empty class or spatial dimension; got shape {shape}")
+    if activation == "softmax" and shape[1] == 1:
+        raise ValueError("softmax over one channel is 1 everywhere; use activation='sigmoid'")
+    return values.detach().as_subclass(Tensor)
 
 
 def _unusual(tensor: Tensor) -> str:
@@ -215,18 +222,27 @@ def prediction_tensor(prediction: object, probs: Tensor) -> Tensor:
     return plain if dtype == torch.bool else plain.to(torch.int64)
 
 
-def probability_range(lowest: Tensor, peak: Tensor) -> None:
+def probability_range(lowest: Tensor, peak: Tensor, activation: str = "none") -> None:
     """Check the values, from each row's smallest and largest; NaN in a row shows in both."""
     if lowest.numel() == 0:
         return
     low, high = lowest.min().item(), peak.max().item()  # min and max keep NaN
     if math.isnan(low) or math.isnan(high):
         bad = int((lowest.isnan() | peak.isnan()).sum().item())
+        if activation != "none":
+            raise ValueError(
+                f"{activation} of the logits is NaN in {bad} of {lowest.numel()} (image, class) "
+                "pairs: logits may be finite or -inf, but a pixel needs a finite one"
+            )
         raise ValueError(
             f"probs contains NaN, in {bad} of {lowest.numel()} (image, class) pairs; "
             "check the model's output, or replace them before deciding"
         )
     if low < 0.0 or high > 1.0:
         rounding = low > -1e-3 and high < 1.001
-        advice = "clamp(0, 1) if this is rounding" if rounding else "apply softmax or sigmoid first"
+        advice = (
+            "clamp(0, 1) if this is rounding"
+            if rounding
+            else "apply softmax or sigmoid first, or say activation='softmax' or 'sigmoid'"
+        )
         raise ValueError(f"probs must lie in [0, 1], got min={low:.9g}, max={high:.9g}; {advice}")

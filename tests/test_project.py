@@ -36,7 +36,8 @@ LAYERS = {
     "scoring": {"fields", "objectives", "solvers", "validation"},
     "assignment": {"fields", "objectives", "solvers"},
     "decision": {"validation", "assignment", "fields", "objectives", "result", "solvers"},
-    "api": {"decision", "fields", "result", "solvers", "validation"},
+    "operator": {"decision", "result", "solvers"},
+    "api": {"decision", "operator", "result", "solvers"},
     "functional": {"api"},
     "": {"api", "result", "scoring"},
 }

@@ -47,18 +47,39 @@ class Pieces(NamedTuple):
 
 
 class NumbaField(TensorField):
-    """Field over a CPU tensor (B, C, *spatial) that passed validation."""
+    """Field over a CPU tensor (B, C, *spatial) that passed validation.
 
-    def __init__(self, probs: Tensor) -> None:
-        super().__init__(probs)
+    Logits become probabilities in each pass, in at least float32; for a softmax two numbers a pixel
+    are kept.
+    """
+
+    def __init__(self, values: Tensor, activation: str = "none") -> None:
+        super().__init__(values, activation)
         self.shape = (self.batch, self.classes)
-        self.memory = _memory(self.rows)
-        self.stored = self.memory[0].dtype
+        flat, offsets, step = _memory(self.rows)
+        self.memory: tuple[Array, Array, int, Any] = (flat, offsets, step, None)
+        wide = np.float64 if flat.dtype == np.float64 else np.float32
+        self.stored = flat.dtype.type if activation == "none" else wide
+        if activation != "none":
+            self.memory = (flat, offsets, step, self._rule(wide))
+
+    def _rule(self, wide: Any) -> tuple[int, Array, Array]:
+        """How kernels turn logits into probabilities: a softmax of two needs nothing beforehand."""
+        softmax = self.activation == "softmax"
+        if not softmax or self.classes == 2:
+            rule = kernels.SOFTMAX_OF_TWO if softmax else kernels.SIGMOID
+            return rule, np.empty((0, 0), wide), np.empty((0, 0), wide)
+        top: Array = np.empty((self.batch, self.pixels), wide)
+        share = np.empty_like(top)
+        self._classes_together().run(
+            lambda _, part, images: kernels.normalise(self.memory, part, images, (top, share))
+        )
+        return kernels.SOFTMAX, top, share
 
     @staticmethod
-    def serves(probs: Tensor) -> bool:
+    def serves(values: Tensor) -> bool:
         """Whether the compiled passes can take this tensor."""
-        return probs.device.type == "cpu" and probs.shape[1] <= kernels.MOST_CLASSES
+        return values.device.type == "cpu" and values.shape[1] <= kernels.MOST_CLASSES
 
     def above(self, threshold: Tensor) -> Selection:
         """Sum and count of {p > threshold} in each row."""
@@ -81,10 +102,9 @@ class NumbaField(TensorField):
         self, ratio: LinearFractional, active: Tensor, start: Tensor | None = None
     ) -> tuple[Tensor, Selection]:
         """Cut and region of the largest value of a ratio; each row's passes follow each other."""
-        flat, offsets, step = self.memory
         rows = self.batch * self.classes
         threads = torch.get_num_threads() if rows * self.pixels > ENOUGH else 1
-        if step != 1 or rows < 2 * threads:
+        if self.memory[2] != 1 or rows < 2 * threads:
             return super().maximise(ratio, active, start)  # all rows and threads in every pass
         cut, selected_sum = np.full(self.shape, NOTHING), np.zeros(self.shape)
         volume = np.zeros(self.shape, np.int64)
@@ -96,7 +116,7 @@ class NumbaField(TensorField):
         out = (cut, selected_sum, volume)
         Pieces([(0, self.pixels)], _spans(rows, ENOUGH // self.pixels)).run(
             lambda _, part, group: kernels.maximise(
-                flat, offsets, part, group, terms, known, first, self._scale, room, out
+                self.memory, part, group, terms, known, first, self._scale, room, out
             )
         )
         return torch.from_numpy(cut), _selection(selected_sum, volume)
@@ -117,15 +137,22 @@ class NumbaField(TensorField):
 
     def representable(self, number: float) -> float:
         """The number as the input's type holds it: cuts that users write are meant in that type."""
-        if self.stored.kind == "f":
-            return float(self.stored.type(number))
+        if self.stored in (np.float32, np.float64):
+            return float(self.stored(number))
         return super().representable(number)
+
+    def _row_values(self, image: int, class_: int) -> Tensor:
+        if self.activation == "none":
+            return super()._row_values(image, class_)
+        values = np.empty(self.pixels, self.stored)
+        kernels.copy_row(self.memory, (0, self.pixels), (image, class_), values)
+        return torch.from_numpy(values)
 
     @cached_property
     def _totals(self) -> Totals:
         parts = self._first_look()
         mu, lowest, peak = numbers = tuple(np.empty(self.shape) for _ in range(3))
-        if not kernels.finish_totals(self.memory[0], parts, self._unit_and_limbs[0], numbers):
+        if not kernels.finish_totals(self.memory, parts, self._unit_and_limbs[0], numbers):
             return super()._totals  # NaN, out of range, or a negative zero: the slow way tells
         if peak.size and peak.min() < SMALL_PEAK:  # sums of what was lifted lose nothing
             everything = np.full(self.shape, -1.0)
@@ -137,12 +164,12 @@ class NumbaField(TensorField):
         """Each part's smallest and largest orders and integers, as if no peak were small."""
         pieces = self._rows_apart()
         shape = (len(pieces.parts), *self.shape)
-        orders: Any = kernels.ORDER[self.stored.type]
+        orders: Any = kernels.ORDER[self.stored]
         low, high = (np.full(shape, x, orders.dtype) for x in (orders.max, orders.min))
         sums = np.zeros((*shape, 3), np.int64)
         pieces.run(
             lambda at, part, group: kernels.totals(
-                *self.memory, part, group, self._unit_and_limbs, (low[at], high[at], sums[at])
+                self.memory, part, group, self._unit_and_limbs, (low[at], high[at], sums[at])
             )
         )
         return low, high, sums
@@ -172,7 +199,7 @@ class NumbaField(TensorField):
         """Sum and count of each row."""
         sums = np.zeros((len(pieces.parts), *self.shape, 3), np.int64)
         pieces.run(
-            lambda at, part, group: kernel(*self.memory, part, group, argument, scale, sums[at])
+            lambda at, part, group: kernel(self.memory, part, group, argument, scale, sums[at])
         )
         selected_sum, volume = np.empty(self.shape), np.empty(self.shape, np.int64)
         kernels.finish(sums, scale, selected_sum, volume)
@@ -180,7 +207,7 @@ class NumbaField(TensorField):
 
     def _write(self, kernel: Any, pieces: Pieces, argument: Any, out: Array) -> None:
         peak = self._scale[3]
-        pieces.run(lambda at, part, group: kernel(*self.memory, part, group, argument, peak, out))
+        pieces.run(lambda at, part, group: kernel(self.memory, part, group, argument, peak, out))
 
     def _rows_apart(self) -> Pieces:
         """Pieces whose groups are ranges of rows."""

@@ -6,13 +6,16 @@ place is 1: the addition rounds to the nearest integer and leaves it in the low 
 addition takes it from. That needs no conversion instruction, so the loops vectorise: one pass over
 19 x 512 x 1024 float32 takes 2.0 ms on two threads of an AMD EPYC (Zen 2), the speed of its memory.
 
-Pixels come as one flat array with a row's offset and the step between its pixels. A row with a step
-is gathered block by block, so that all rows of a block use what one visit of the memory brought.
+``memory`` is one flat array, each row's offset in it, the step between a row's pixels, and how
+values become probabilities: None where they are, else what softmax or sigmoid need. Rows without a
+step are read where they lie; others, and logits, piece by piece through ``scratch``.
 
 All functions stay in this one file: numba's cache notices changes of the file it compiles, only.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -29,9 +32,13 @@ PIECE = 4096
 MAGIC = 1.5 * 2.0**52
 MAGIC_BITS = np.float64(MAGIC).view(np.uint64)
 HALF_SCALE = np.float32(2.0**112)
+SIGMOID, SOFTMAX, SOFTMAX_OF_TWO = 0, 1, 2
 NOBODY = -1
 SEVERAL = -2
 CLAIM = np.uint32(1 << 16)
+LEAST = np.float32(-87.0)
+ROUND32 = np.float32(1.5 * 2.0**23)
+EXPONENT = np.int32(127 - 0x4B400000)
 MOST_CLASSES = 1 << 15
 """Claims of so many classes can be added up in 32 bits."""
 
@@ -68,17 +75,34 @@ as_float64 = _bitcast(types.int64, types.float64, ir.DoubleType())
 as_float32 = _bitcast(types.int32, types.float32, ir.FloatType())
 
 
+@intrinsic
+def fma(context, a, b, c):
+    """A * b + c in float32, rounded once."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fma(*arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
 def widen(x):
     """Value of a stored pixel: float32 or float64. uint16 holds float16, int16 holds bfloat16."""
 
 
 @overload(widen)
 def _widen(x):
-    if x == types.uint16:  # shift exponent and fraction into place; the scale sets the bias right
-        return lambda x: as_float32(np.int32(x & 0x7FFF) << 13) * HALF_SCALE
+    if x == types.uint16:
+        return widen_half
     if x == types.int16:
         return lambda x: as_float32(np.int32(x) << 16)
     return lambda x: x
+
+
+def widen_half(x):
+    # Shifts exponent and fraction into place; the scale sets the bias right, but for inf and NaN.
+    bits = (np.int32(x & 0x8000) << 16) | (np.int32(x & 0x7FFF) << 13)
+    finite = as_float32(bits) * HALF_SCALE
+    return as_float32(bits | np.int32(0x7F800000)) if x & 0x7C00 == 0x7C00 else finite
 
 
 def order(x):
@@ -138,14 +162,179 @@ def _cut(threshold, like):
     return round_down
 
 
-@helper
-def pixels(flat, offset, step, start, stop, scratch):
-    """Pixels start..stop of the row at ``offset``: a view, or gathered into ``scratch``."""
+def pixels(memory, b, c, start, stop, scratch):
+    """Pixels start..stop of a row, as ``widen`` takes them."""
+
+
+@overload(pixels)
+def _pixels(memory, b, c, start, stop, scratch):
+    return stored_pixels if memory[3] == types.none else activated_pixels
+
+
+def stored_pixels(memory, b, c, start, stop, scratch):
+    flat, offsets, step, _ = memory
     if step == 1:
-        return flat[offset + start : offset + stop]
+        return flat[offsets[b, c] + start : offsets[b, c] + stop]
+    first = offsets[b, c] + start * step
     for i in range(stop - start):
-        scratch[i] = flat[offset + (start + i) * step]
+        scratch[i] = flat[first + i * step]
     return scratch[: stop - start]
+
+
+def activated_pixels(memory, b, c, start, stop, scratch):
+    rule, top, share = memory[3]
+    row = scratch[: stop - start]
+    raw_pixels(memory, b, c, start, stop, row)
+    if rule == SOFTMAX:
+        largest, part = top[b, start:stop], share[b, start:stop]
+        for i in range(row.size):
+            row[i] = exponential(row[i] - largest[i]) * part[i]
+        return row
+    if rule == SOFTMAX_OF_TWO:
+        other = np.empty_like(row)
+        raw_pixels(memory, b, 1 - c, start, stop, other)
+        for i in range(row.size):
+            row[i] -= other[i]
+    for i in range(row.size):
+        row[i] = logistic(row[i])
+    return row
+
+
+@helper
+def raw_pixels(memory, b, c, start, stop, row):
+    """Copy the values of pixels start..stop as they are, widened."""
+    flat, offsets, step, _ = memory
+    first = offsets[b, c] + start * step
+    if step == 1:
+        near = flat[first : first + stop - start]
+        for i in range(row.size):
+            row[i] = widen(near[i])
+    else:
+        for i in range(row.size):
+            row[i] = widen(flat[first + i * step])
+
+
+def own_pixels(memory, b, classes, span, scratch):
+    """Each pixel's probability of its own class; of no meaning where that is negative."""
+
+
+@overload(own_pixels)
+def _own_pixels(memory, b, classes, span, scratch):
+    return own_stored_pixels if memory[3] == types.none else own_activated_pixels
+
+
+def own_stored_pixels(memory, b, classes, span, scratch):
+    flat, offsets, step, _ = memory
+    for i in range(span[1] - span[0]):
+        scratch[i] = flat[offsets[b, max(0, classes[i])] + (span[0] + i) * step]
+    return scratch[: span[1] - span[0]]
+
+
+def own_activated_pixels(memory, b, classes, span, scratch):
+    flat, offsets, step, (rule, top, share) = memory
+    row = scratch[: span[1] - span[0]]
+    for i in range(row.size):
+        c = max(0, classes[i])
+        place = (span[0] + i) * step
+        row[i] = widen(flat[offsets[b, c] + place])
+        if rule == SOFTMAX_OF_TWO:
+            row[i] -= widen(flat[offsets[b, 1 - c] + place])
+    if rule == SOFTMAX:
+        largest, part = top[b, span[0] : span[1]], share[b, span[0] : span[1]]
+        for i in range(row.size):
+            row[i] = exponential(row[i] - largest[i]) * part[i]
+    else:
+        for i in range(row.size):
+            row[i] = logistic(row[i])
+    return row
+
+
+def piece(memory, part):
+    """Pixels of a row to look at together: all of them, where nothing has to be copied."""
+
+
+@overload(piece)
+def _piece(memory, part):
+    if memory[3] == types.none:
+        return lambda memory, part: PIECE if memory[2] != 1 else max(1, part[1] - part[0])
+    return lambda memory, part: PIECE
+
+
+def room_for(memory, size):
+    """Scratch for so many pixels of a row."""
+
+
+@overload(room_for)
+def _room_for(memory, size):
+    if memory[3] == types.none:
+        return lambda memory, size: np.empty(size, memory[0].dtype)
+    if memory[0].dtype == types.float64:
+        return lambda memory, size: np.empty(size, np.float64)
+    return lambda memory, size: np.empty(size, np.float32)
+
+
+def exponential(x):
+    """e^x for x <= 0, 0 below -87 in float32 (the smallest normal number); NaN stays."""
+
+
+@overload(exponential)
+def _exponential(x):
+    if x == types.float64:
+        return lambda x: math.exp(x)
+    return exponential32
+
+
+def exponential32(x):
+    # Cephes' expf: e^x = 2^n e^r, |r| <= ln(2)/2. The fused products are the same on every machine.
+    y = x if x > LEAST else LEAST
+    shifted = fma(y, np.float32(1.4426950408889634), ROUND32)
+    n = shifted - ROUND32
+    r = fma(n, np.float32(2.12194440e-4), fma(n, np.float32(-0.693359375), y))
+    q = fma(np.float32(1.9875691500e-4), r, np.float32(1.3981999507e-3))
+    q = fma(fma(q, r, np.float32(8.3334519073e-3)), r, np.float32(4.1665795894e-2))
+    q = fma(fma(q, r, np.float32(1.6666665459e-1)), r, np.float32(5.0000001201e-1))
+    e = fma(q * r, r, r) + np.float32(1)
+    power = as_float32((float32_order(shifted) + EXPONENT) << 23)
+    return np.float32(0) if x < LEAST else e * power + (x - x)
+
+
+@helper
+def logistic(x):
+    e = exponential(-abs(x))
+    return (type_of(x, 1) if x >= 0 else e) / (type_of(x, 1) + e)
+
+
+def type_of(x, number):
+    """The number in the type of x."""
+
+
+@overload(type_of)
+def _type_of(x, number):
+    kind = np.float64 if x == types.float64 else np.float32
+    return lambda x, number: kind(number)
+
+
+@kernel
+def normalise(memory, part, images, out):
+    """What softmax needs at each pixel: the largest logit, 1 over the sum of exponentials."""
+    top, share = out
+    scratch = np.empty(BLOCK, top.dtype)
+    for b in range(images[0], images[1]):
+        for begin in range(part[0], part[1], BLOCK):
+            end = min(begin + BLOCK, part[1])
+            largest, total, row = top[b, begin:end], share[b, begin:end], scratch[: end - begin]
+            raw_pixels(memory, b, 0, begin, end, largest)
+            for c in range(1, memory[1].shape[1]):
+                raw_pixels(memory, b, c, begin, end, row)
+                for i in range(row.size):
+                    largest[i] = row[i] if row[i] > largest[i] else largest[i]
+            total[:] = 0
+            for c in range(memory[1].shape[1]):
+                raw_pixels(memory, b, c, begin, end, row)
+                for i in range(row.size):
+                    total[i] += exponential(row[i] - largest[i])
+            for i in range(row.size):
+                total[i] = type_of(total[i], 1) / total[i]
 
 
 @helper
@@ -195,7 +384,6 @@ def both_limbs_above(row, t, lift, unit):
 
 @helper
 def sum_above(row, t, lift, unit, limbs):
-    """Integer sums and count of {p > t}."""
     if limbs == 1:
         return first_limb_above(row, t, lift, unit)
     return both_limbs_above(row, t, lift, unit)
@@ -247,36 +435,48 @@ def value(found, lift, unit):
 
 
 @kernel
-def totals(flat, offsets, step, part, rows, scale, out):
+def copy_row(memory, part, row, out):
+    """Write down the probabilities of one row."""
+    scratch = room_for(memory, PIECE)
+    for begin in range(part[0], part[1], PIECE):
+        end = min(begin + PIECE, part[1])
+        found = pixels(memory, row[0], row[1], begin, end, scratch)
+        for i in range(found.size):
+            out[begin + i] = widen(found[i])
+
+
+@kernel
+def totals(memory, part, rows, scale, out):
     """Extreme orders and unlifted integer sums of a part of the pixels of a range of rows."""
     unit, limbs = scale
     lows, highs, sums = out
-    scratch = np.empty(PIECE, flat.dtype)
-    classes = offsets.shape[1]
+    scratch = room_for(memory, PIECE)
+    classes = memory[1].shape[1]
     for begin in range(part[0], part[1], PIECE):
         end = min(begin + PIECE, part[1])
         for r in range(rows[0], rows[1]):
             b, c = r // classes, r % classes
-            row = pixels(flat, offsets[b, c], step, begin, end, scratch)
+            row = pixels(memory, b, c, begin, end, scratch)
             low, high, total = first_look(row, unit)
             lows[b, c] = min(lows[b, c], low)
             highs[b, c] = max(highs[b, c], high)
             if limbs == 1:
                 sums[b, c, 0] += total
             else:
-                add(sums, b, c, sum_above(row, cut(-1.0, flat), 1.0, unit, limbs))
+                add(sums, b, c, sum_above(row, cut(-1.0, scratch), 1.0, unit, limbs))
 
 
 @kernel
-def finish_totals(flat, parts, unit, numbers):
+def finish_totals(memory, parts, unit, numbers):
     """Put parts together: expected volume, extremes; whether all values are probabilities."""
     lows, highs, sums = parts
     mu, lowest, peak = numbers
+    like = room_for(memory, 0)
     valid = True
     for b in range(mu.shape[0]):
         for c in range(mu.shape[1]):
             low, high = lows[:, b, c].min(), highs[:, b, c].max()
-            lowest[b, c], peak[b, c] = widen(ordered(low, flat)), widen(ordered(high, flat))
+            lowest[b, c], peak[b, c] = widen(ordered(low, like)), widen(ordered(high, like))
             valid &= (low >= 0) & (peak[b, c] <= 1)
             mu[b, c] = value(total_of(sums, b, c), 1.0, unit)
     return valid
@@ -304,109 +504,113 @@ def total_of(sums, b, c):
 
 
 @kernel
-def above(flat, offsets, step, part, rows, threshold, scale, sums):
+def above(memory, part, rows, threshold, scale, sums):
     """Integer sums over {p > threshold} of a part of the pixels of a range of rows."""
     unit, limbs, lift, peak = scale
-    length = part[1] - part[0] if step == 1 else min(PIECE, part[1] - part[0])
-    scratch = np.empty(0 if step == 1 else length, flat.dtype)
-    classes = offsets.shape[1]
+    scratch = room_for(memory, PIECE)
+    classes = memory[1].shape[1]
+    length = piece(memory, part)
     for begin in range(part[0], part[1], length):
         end = min(begin + length, part[1])
         for r in range(rows[0], rows[1]):
             b, c = r // classes, r % classes
             if threshold[b, c] < peak[b, c]:
-                row = pixels(flat, offsets[b, c], step, begin, end, scratch)
-                t = cut(threshold[b, c], flat)
+                row = pixels(memory, b, c, begin, end, scratch)
+                t = cut(threshold[b, c], scratch)
                 add(sums, b, c, sum_above(row, t, lift[b, c], unit, limbs))
 
 
 @helper
-def count_claims(flat, offsets, step, span, b, claim, peak, scratch, claims):
+def count_claims(memory, span, b, claim, peak, scratch, claims):
     """Per pixel, CLAIM + c summed over the classes c that claim it: one claimer can be read off."""
     size = span[1] - span[0]
     claims[:size] = 0
-    for c in range(offsets.shape[1]):
+    for c in range(memory[1].shape[1]):
         if claim[b, c] < peak[b, c]:
-            row = pixels(flat, offsets[b, c], step, span[0], span[1], scratch)
-            t = cut(claim[b, c], flat)
+            row = pixels(memory, b, c, span[0], span[1], scratch)
+            t = cut(claim[b, c], scratch)
             code = CLAIM + np.uint32(c)
             for i in range(size):
                 claims[i] += code if widen(row[i]) > t else np.uint32(0)
 
 
 @helper
-def add_pixel(sums, b, c, pixel, scale):
-    """Add one pixel to the integers of a row."""
-    unit, limbs, lift, _ = scale
-    exact = scaled(widen(pixel), lift[b, c], unit)
-    shifted = exact + MAGIC
-    sums[b, c, 0] += np.int64(shifted - MAGIC)
-    sums[b, c, 2] += 1
-    if limbs == 2:
-        sums[b, c, 1] += np.int64((exact - (shifted - MAGIC)) * unit + MAGIC - MAGIC)
-
-
-@helper
-def claimers(flat, offsets, step, span, b, claim, peak, scratch, sums, out):
+def claimers(memory, span, b, claim, peak, scratch, codes, out):
     """Each pixel's only claimer, or NOBODY, or SEVERAL."""
-    count_claims(flat, offsets, step, span, b, claim, peak, scratch, sums)
+    count_claims(memory, span, b, claim, peak, scratch, codes)
     for i in range(span[1] - span[0]):
-        alone = np.int32(sums[i] - CLAIM) if sums[i] < 2 * CLAIM else np.int32(SEVERAL)
-        out[i] = alone if sums[i] else np.int32(NOBODY)
+        alone = np.int32(codes[i] - CLAIM) if codes[i] < 2 * CLAIM else np.int32(SEVERAL)
+        out[i] = alone if codes[i] else np.int32(NOBODY)
 
 
 @kernel
-def claimed_once(flat, offsets, step, part, images, claim, scale, sums):
+def claimed_once(memory, part, images, claim, scale, sums):
     """Integer sums over the pixels that one class of the image claims and no other."""
-    scratch, codes = np.empty(BLOCK, flat.dtype), np.empty(BLOCK, np.uint32)
+    scratch, codes = room_for(memory, BLOCK), np.empty(BLOCK, np.uint32)
     claimer = np.empty(BLOCK, np.int32)
     for b in range(images[0], images[1]):
         for begin in range(part[0], part[1], BLOCK):
             span = (begin, min(begin + BLOCK, part[1]))
-            claimers(flat, offsets, step, span, b, claim, scale[3], scratch, codes, claimer)
-            for i in range(span[1] - span[0]):
-                if claimer[i] >= 0:
-                    pixel = flat[offsets[b, claimer[i]] + (begin + i) * step]
-                    add_pixel(sums, b, claimer[i], pixel, scale)
+            claimers(memory, span, b, claim, scale[3], scratch, codes, claimer)
+            add_pixels(sums, b, claimer, own_pixels(memory, b, claimer, span, scratch), scale)
 
 
 @kernel
-def measure(flat, offsets, step, part, images, labels, scale, sums):
+def measure(memory, part, images, labels, scale, sums):
     """Integer sums over each class's region in a label map."""
+    scratch, classes = room_for(memory, BLOCK), np.empty(BLOCK, np.int32)
     for b in range(images[0], images[1]):
-        for i in range(part[0], part[1]):
-            c = labels[b, i]
-            if (c >= 0) & (c < offsets.shape[1]):
-                add_pixel(sums, b, c, flat[offsets[b, c] + i * step], scale)
+        for begin in range(part[0], part[1], BLOCK):
+            span = (begin, min(begin + BLOCK, part[1]))
+            for i in range(span[1] - span[0]):
+                label = labels[b, begin + i]
+                known = (label >= 0) & (label < memory[1].shape[1])
+                classes[i] = label if known else NOBODY
+            add_pixels(sums, b, classes, own_pixels(memory, b, classes, span, scratch), scale)
+
+
+@helper
+def add_pixels(sums, b, classes, row, scale):
+    """Add each pixel to the integers of its class, if it has one."""
+    unit, limbs, lift, _ = scale
+    for i in range(row.size):
+        c = classes[i]
+        if c >= 0:
+            exact = scaled(widen(row[i]), lift[b, c], unit)
+            shifted = exact + MAGIC
+            sums[b, c, 0] += np.int64(shifted - MAGIC)
+            sums[b, c, 2] += 1
+            if limbs == 2:
+                sums[b, c, 1] += np.int64((exact - (shifted - MAGIC)) * unit + MAGIC - MAGIC)
 
 
 @kernel
-def within(flat, offsets, step, part, rows, masks, scale, sums):
+def within(memory, part, rows, masks, scale, sums):
     """Integer sums over the pixels in masks."""
     unit, limbs, lift, _ = scale
-    scratch = np.empty(PIECE, flat.dtype)
-    classes = offsets.shape[1]
+    scratch = room_for(memory, PIECE)
+    classes = memory[1].shape[1]
     for begin in range(part[0], part[1], PIECE):
         end = min(begin + PIECE, part[1])
         for r in range(rows[0], rows[1]):
             b, c = r // classes, r % classes
-            row = pixels(flat, offsets[b, c], step, begin, end, scratch)
+            row = pixels(memory, b, c, begin, end, scratch)
             add(sums, b, c, sum_chosen(row, masks[b, c, begin:end], lift[b, c], unit, limbs))
 
 
 @kernel
-def select(flat, offsets, step, part, rows, threshold, peak, masks):
+def select(memory, part, rows, threshold, peak, masks):
     """Write {p > threshold}; every pixel of ``masks`` is written."""
-    scratch = np.empty(PIECE, flat.dtype)
-    classes = offsets.shape[1]
+    scratch = room_for(memory, PIECE)
+    classes = memory[1].shape[1]
     for begin in range(part[0], part[1], PIECE):
         end = min(begin + PIECE, part[1])
         for r in range(rows[0], rows[1]):
             b, c = r // classes, r % classes
             mask = masks[b, c, begin:end]
             if threshold[b, c] < peak[b, c]:
-                row = pixels(flat, offsets[b, c], step, begin, end, scratch)
-                t = cut(threshold[b, c], flat)
+                row = pixels(memory, b, c, begin, end, scratch)
+                t = cut(threshold[b, c], scratch)
                 for i in range(row.size):
                     mask[i] = widen(row[i]) > t
             else:
@@ -414,17 +618,17 @@ def select(flat, offsets, step, part, rows, threshold, peak, masks):
 
 
 @kernel
-def assign(flat, offsets, step, part, images, rule, peak, labels):
+def assign(memory, part, images, rule, peak, labels):
     """Write the label of every pixel under the rule: claim, eligible, then the gain's numbers."""
     claim, eligible, slope, offset, bend, void_index = rule
-    scratch, codes = np.empty(BLOCK, flat.dtype), np.empty(BLOCK, np.uint32)
+    scratch, codes = room_for(memory, BLOCK), np.empty(BLOCK, np.uint32)
     claimer, undecided = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
     claimed, best, winner = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     for b in range(images[0], images[1]):
         for begin in range(part[0], part[1], BLOCK):
             span = (begin, min(begin + BLOCK, part[1]))
             size = span[1] - span[0]
-            claimers(flat, offsets, step, span, b, claim, peak, scratch, codes, claimer)
+            claimers(memory, span, b, claim, peak, scratch, codes, claimer)
             count = 0
             for i in range(size):
                 labels[b, begin + i] = claimer[i] if claimer[i] >= 0 else void_index
@@ -438,12 +642,12 @@ def assign(flat, offsets, step, part, images, rule, peak, labels):
                 claimed[k] = claimer[undecided[k]] != NOBODY
                 best[k], winner[k] = -np.inf, NOBODY
             places = undecided[:count]
-            for c in range(offsets.shape[1]):
+            for c in range(memory[1].shape[1]):
                 if count and (claim[b, c] < peak[b, c] or eligible[b, c]):
-                    row = chosen_pixels(flat, offsets[b, c], step, span, places, scratch)
+                    row = chosen_pixels(memory, b, c, span, places, scratch)
                     gain = (slope[b, c], offset[b, c], bend[b, c])
                     free = -1.0 if eligible[b, c] else np.inf
-                    bars = (np.float64(cut(claim[b, c], flat)), free)
+                    bars = (np.float64(cut(claim[b, c], scratch)), free)
                     compete(row, bars, gain, np.float64(c), claimed, winner, best)
             for k in range(count):
                 if winner[k] != NOBODY:
@@ -451,13 +655,13 @@ def assign(flat, offsets, step, part, images, rule, peak, labels):
 
 
 @helper
-def chosen_pixels(flat, offset, step, span, places, scratch):
-    """The pixels of the span at these places."""
-    if places.size == span[1] - span[0]:
-        return pixels(flat, offset, step, span[0], span[1], scratch)
-    first = offset + span[0] * step
+def chosen_pixels(memory, b, c, span, places, scratch):
+    """The pixels of the span at these places, which rise."""
+    row = pixels(memory, b, c, span[0], span[1], scratch)
+    if places.size == row.size:
+        return row
     for k in range(places.size):
-        scratch[k] = flat[first + places[k] * step]
+        scratch[k] = row[places[k]]
     return scratch[: places.size]
 
 
@@ -482,20 +686,46 @@ def compete(row, bars, gain, c, claimed, winner, best):
 
 
 @helper
-def survivors(row, t, near):
+def survivors(memory, b, c, part, t, near, scratch):
     """Copy the pixels with p > t to ``near``; how many there are, -1 if it cannot hold them."""
     count = 0
-    last = near.size - 1
-    for i in range(row.size):
-        near[count] = row[i]
-        count += widen(row[i]) > t
-        if count > last:
+    length = piece(memory, part)
+    for begin in range(part[0], part[1], length):
+        row = pixels(memory, b, c, begin, min(begin + length, part[1]), scratch)
+        kept = append(row, t, near[count:])
+        if kept < 0:
             return -1
+        count += kept
     return count
 
 
+@helper
+def append(row, t, near):
+    count = 0
+    last = near.size - 1
+    for i in range(row.size):
+        if count > last:
+            return -1
+        near[count] = row[i]
+        count += widen(row[i]) > t
+    return count
+
+
+@helper
+def sum_row(memory, b, c, part, t, scale, scratch):
+    """Integer sums and count of {p > t} in one row."""
+    unit, limbs, lift, _ = scale
+    first, second, count = np.int64(0), np.int64(0), np.int64(0)
+    length = piece(memory, part)
+    for begin in range(part[0], part[1], length):
+        row = pixels(memory, b, c, begin, min(begin + length, part[1]), scratch)
+        found = sum_above(row, t, lift[b, c], unit, limbs)
+        first, second, count = first + found[0], second + found[1], count + found[2]
+    return first, second, count
+
+
 @kernel
-def maximise(flat, offsets, part, rows, ratio, totals, start, scale, room, out):
+def maximise(memory, part, rows, ratio, totals, start, scale, room, out):
     """Dinkelbach's iteration, as in ``dinkelbach.py``, on a range of rows, one after the other.
 
     No cut is below the first value's, so the pixels above that one are copied and the sums made
@@ -506,25 +736,26 @@ def maximise(flat, offsets, part, rows, ratio, totals, start, scale, room, out):
     mu, active = totals
     unit, limbs, lift, peak = scale
     cuts, selected_sum, volume = out
-    classes = offsets.shape[1]
-    near = np.empty(room, flat.dtype)
+    classes = memory[1].shape[1]
+    near, scratch = room_for(memory, room), room_for(memory, PIECE)
     for r in range(rows[0], rows[1]):
         b, c = r // classes, r % classes
         if not active[b, c]:
             continue
-        row = flat[offsets[b, c] + part[0] : offsets[b, c] + part[1]]
         terms = (base[b, c], gain, width[b, c], price, overlap)
-        best = max(fraction(terms, 0.0, 0), fraction(terms, mu[b, c], row.size))
+        best = max(fraction(terms, 0.0, 0), fraction(terms, mu[b, c], part[1] - part[0]))
         lowest = price * best / (gain + overlap * best)
         threshold = (lowest + peak[b, c] / 2) / 2 if np.isnan(start[b, c]) else start[b, c]
-        few = survivors(row, cut(min(lowest, threshold), flat), near)
-        if few >= 0:
-            row = near[:few]
+        few = survivors(memory, b, c, part, cut(min(lowest, threshold), scratch), near, scratch)
         rising, first = True, True
         while rising:
             found = (np.int64(0), np.int64(0), np.int64(0))
             if threshold < peak[b, c]:
-                found = sum_above(row, cut(threshold, flat), lift[b, c], unit, limbs)
+                t = cut(threshold, scratch)
+                if few >= 0:
+                    found = sum_above(near[:few], t, lift[b, c], unit, limbs)
+                else:
+                    found = sum_row(memory, b, c, part, t, scale, scratch)
             total = value(found, lift[b, c], unit)
             now = fraction(terms, total, found[2])
             rising = now > best or first

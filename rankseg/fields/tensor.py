@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rankseg.fields import dinkelbach
 from rankseg.fields.base import LabelRule, Selection, Totals
-from rankseg.fields.blocks import Classes, pixel_blocks, row_blocks, spans
+from rankseg.fields.blocks import BLOCK, Classes, pixel_blocks, row_blocks, spans
 from rankseg.fields.exact_sum import ExactSum, Scale
 from rankseg.objectives import LinearFractional
 
@@ -23,20 +23,31 @@ PIECE = 1 << 13
 
 
 class TensorField:
-    """Field over a dense tensor ``probs`` (B, C, *spatial) that passed validation."""
+    """Field over a dense tensor (B, C, *spatial) that passed validation.
 
-    def __init__(self, probs: Tensor) -> None:
-        self.spatial = probs.shape[2:]
-        self.rows = probs.flatten(2)  # a view, channels_last included; one copy where it cannot be
+    With an ``activation``, 'softmax' over the classes or 'sigmoid', the values are logits; they
+    become probabilities block by block, in at least float32.
+    """
+
+    def __init__(self, values: Tensor, activation: str = "none") -> None:
+        self.activation = activation
+        self.spatial = values.shape[2:]
+        self.rows = values.flatten(2)  # a view, channels_last included; one copy where it cannot be
         self.batch, self.classes, self.pixels = self.rows.shape
-        wide = probs.device.type != "mps"  # MPS has no float64: there the small arrays stay on CPU
-        self.device = probs.device if wide else torch.device("cpu")
+        wide = values.device.type != "mps"  # MPS has no float64: there the small arrays stay on CPU
+        self.device = values.device if wide else torch.device("cpu")
         self.score_dtype = torch.float64 if wide else torch.float32
-        self.block_dtype = torch.float64 if probs.dtype == torch.float64 else torch.float32
+        self.block_dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
+
+    @staticmethod
+    def serves(values: Tensor) -> bool:
+        """Whether this kind of field can take the tensor; plain torch takes all."""
+        return True
 
     def representable(self, number: float) -> float:
         """The number as the input's type holds it: cuts that users write are meant in that type."""
-        return torch.tensor(number, dtype=self.rows.dtype).item()
+        kind = self.rows.dtype if self.activation == "none" else self.block_dtype
+        return torch.tensor(number, dtype=kind).item()
 
     def totals(self) -> Totals:
         """Expected volume, smallest and largest probability of each row; cached."""
@@ -54,9 +65,17 @@ class TensorField:
 
     def row(self, image: int, class_: int, mask: Tensor | None = None) -> TensorField:
         """Field of one row; pixels outside ``mask`` (bool, its shape) count as probability 0."""
-        pixels = self.rows[image, class_]
+        pixels = self._row_values(image, class_)
         chosen = pixels if mask is None else pixels * mask.flatten()
         return TensorField(chosen[None, None])
+
+    def _row_values(self, image: int, class_: int) -> Tensor:
+        """Probabilities of one row."""
+        if self.activation == "none":
+            return self.rows[image, class_]
+        b, c = slice(image, image + 1), slice(class_, class_ + 1)
+        pieces = spans(self.pixels, BLOCK // self.classes)
+        return torch.cat([self._block(b, c, p).flatten() for p in pieces])
 
     def between(self, low: float, high: float) -> Tensor:
         """Probabilities in (low, high], float64, in any order; fields of one row only."""
@@ -74,7 +93,7 @@ class TensorField:
         """As ``above``, over the pixels that exactly one class of the image claims."""
         sums, volume = self._accumulators()
         cut = self._cut(threshold)
-        for b, c, p in pixel_blocks(self._shape, self._live(threshold)):
+        for b, c, p in self._pixel_blocks(self._live(threshold)):
             block = self._block(b, c, p)
             once = block > _column(cut, b, c)
             once &= once.sum(1, keepdim=True) == 1
@@ -86,7 +105,7 @@ class TensorField:
         """Masks {p > threshold}, bool (B, C, *spatial)."""
         masks = torch.zeros(self._shape, dtype=torch.bool, device=self.rows.device)
         cut = self._cut(threshold)
-        for b, c, p in row_blocks(self._shape, self._live(threshold)):
+        for b, c, p in self._row_blocks(self._live(threshold)):
             masks[b, c, p] = self._block(b, c, p) > _column(cut, b, c)
         return masks.reshape(*masks.shape[:2], *self.spatial)
 
@@ -98,7 +117,7 @@ class TensorField:
         cut = self._cut(rule.claim)
         eligible = rule.eligible.to(self.rows.device)
         numbers = torch.arange(self.classes, device=self.rows.device)
-        for b, c, p in pixel_blocks(self._shape, self._live(rule.claim) | rule.eligible.cpu()):
+        for b, c, p in self._pixel_blocks(self._live(rule.claim) | rule.eligible.cpu()):
             block = self._block(b, c, p)
             claims = block > _column(cut, b, c)
             wins = claims | (_column(eligible, b, c) & ~claims.any(1, keepdim=True))
@@ -112,7 +131,7 @@ class TensorField:
         sums, volume = self._accumulators()
         flat = labels.flatten(1)
         numbers = torch.arange(self.classes, device=self.rows.device).unsqueeze(-1)
-        for b, c, p in pixel_blocks(self._shape, torch.ones_like(volume, dtype=torch.bool).cpu()):
+        for b, c, p in self._pixel_blocks(torch.ones_like(volume, dtype=torch.bool).cpu()):
             block = self._block(b, c, p)
             region = flat[b, p].unsqueeze(1) == numbers[c]
             volume[b, c] += region.sum(-1).to(self.device)
@@ -123,7 +142,7 @@ class TensorField:
         """Sum and count of each row's pixels in masks, bool (B, C, *spatial)."""
         sums, volume = self._accumulators()
         flat = masks.flatten(2)
-        for b, c, p in row_blocks(self._shape, torch.ones_like(volume, dtype=torch.bool).cpu()):
+        for b, c, p in self._row_blocks(torch.ones_like(volume, dtype=torch.bool).cpu()):
             region = flat[b, c, p]
             volume[b, c] += region.sum(-1).to(self.device)
             sums.add((b, c), self._block(b, c, p).mul_(region))
@@ -152,7 +171,7 @@ class TensorField:
     @cached_property
     def _totals(self) -> Totals:
         sums = ExactSum(self._units)
-        for b, c, p in row_blocks(self._shape, self._everyone):
+        for b, c, p in self._row_blocks(self._everyone):
             sums.add((b, c), self._block(b, c, p))
         return Totals(sums.value(), *self._range)
 
@@ -161,7 +180,7 @@ class TensorField:
         """Smallest and largest probability of each row."""
         lowest = torch.full(self._shape[:2], math.inf, dtype=torch.float64, device=self.device)
         peak = -lowest
-        for b, c, p in row_blocks(self._shape, self._everyone):
+        for b, c, p in self._row_blocks(self._everyone):
             low, high = torch.aminmax(self._block(b, c, p), dim=-1)  # keeps NaN, as does minimum
             lowest[b, c] = torch.minimum(lowest[b, c], low.to(lowest))
             peak[b, c] = torch.maximum(peak[b, c], high.to(peak))
@@ -179,7 +198,7 @@ class TensorField:
     def _above(self, threshold: Tensor, live: Tensor) -> Selection:
         sums, volume = self._accumulators()
         cut = self._cut(threshold)
-        for b, c, p in row_blocks(self._shape, live.cpu()):
+        for b, c, p in self._row_blocks(live.cpu()):
             block = self._block(b, c, p)
             chosen = block > _column(cut, b, c)
             volume[b, c] += chosen.sum(-1).to(self.device)
@@ -194,9 +213,23 @@ class TensorField:
     def _live(self, threshold: Tensor) -> Tensor:
         return (threshold < self._totals.peak).cpu()
 
+    def _row_blocks(self, live: Tensor) -> Iterator[tuple[slice, Classes, slice]]:
+        if self.activation == "softmax":
+            return self._pixel_blocks(live)
+        return row_blocks(self._shape, live)
+
+    def _pixel_blocks(self, live: Tensor) -> Iterator[tuple[slice, Classes, slice]]:
+        if self.activation == "softmax":  # takes all classes, or none
+            live = live.any(1, keepdim=True).expand_as(live)
+        return pixel_blocks(self._shape, live)
+
     def _block(self, b: slice, c: Classes, p: slice) -> Tensor:
-        """Fresh copy in the block's dtype: callers overwrite it."""
-        return self.rows[b, :, p][:, c].to(self.block_dtype, copy=True)
+        """Fresh probabilities in the block's dtype: callers overwrite them."""
+        values = self.rows[b, :, p]
+        if self.activation == "softmax":
+            return values.to(self.block_dtype).softmax(1)[:, c]
+        block = values[:, c].to(self.block_dtype, copy=True)
+        return block.sigmoid_() if self.activation == "sigmoid" else block
 
     def _cut(self, threshold: Tensor) -> Tensor:
         """Largest number of the block's dtype that is <= threshold: p > either is the same set."""

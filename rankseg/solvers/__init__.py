@@ -17,6 +17,7 @@ METRICS: Mapping[str, Mapping[str, float]] = {
 }
 """Names, each with its parameters and their defaults."""
 
+ACTIVATIONS = ("none", "softmax", "sigmoid")
 OUTPUT_MODES = ("multiclass", "multilabel")
 ASSIGNMENTS = ("published",)
 POLICIES = ("max_score", "void")
@@ -66,6 +67,7 @@ class Settings:
     solver: str
     smooth: float
     pruning_prob: float
+    activation: str
     parameters: tuple[tuple[str, Any], ...]
 
     @property
@@ -84,6 +86,7 @@ def settings(
     solver: str,
     smooth: float,
     pruning_prob: float,
+    activation: str,
     given: Mapping[str, Any],
 ) -> Settings:
     """Check a configuration as a whole; every error lists what is possible."""
@@ -100,6 +103,7 @@ def settings(
         solver,
         validation.smooth(smooth, metric),
         validation.number_in_unit_interval("pruning_prob", pruning_prob),
+        validation.choice("activation", activation, ACTIVATIONS),
         tuple(_parameters(metric, solver, output_mode, given).items()),
     )
 

@@ -103,7 +103,7 @@ BAD_FILES = {
     "nan.npy": (lambda p: np.save(p, FLOATS * np.nan), "probs contains NaN"),
     "logits.npy": (
         lambda p: np.save(p, FLOATS * 9 - 1),
-        "got min=1.25, max=1.25; apply softmax or sigmoid first (--activation softmax|sigmoid)",
+        "got min=1.25, max=1.25; apply softmax or sigmoid first",
     ),
     "last.npy": (
         lambda p: np.save(p, np.linspace([0.1] * 20, [0.9] * 20, 2).T.reshape(4, 5, 2)),

@@ -1,0 +1,70 @@
+"""The decision as an operator, for ``torch.compile`` and ``torch.export``.
+
+Tracers cannot follow a search whose number of passes depends on the values; they need to know the
+shapes and types of the results only. Settings travel as text, since operators take no objects.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from rankseg.decision import decision_on
+from rankseg.result import Segmentation
+from rankseg.solvers import Settings
+
+
+def as_text(settings: Settings) -> str:
+    """Settings as the operators take them."""
+    return json.dumps(asdict(settings))
+
+
+def predict(values: Tensor, settings: str) -> Tensor:
+    """Masks or labels, as one node of a graph."""
+    found: Tensor = _predict(values, settings)
+    return found
+
+
+def solve(values: Tensor, settings: str) -> Segmentation:
+    """Masks or labels with their numbers, as one node of a graph."""
+    return Segmentation(*_solve(values, settings))
+
+
+@torch.library.custom_op("rankseg::predict", mutates_args=())
+def _predict(values: Tensor, settings: str) -> Tensor:
+    return decision_on(values, _settings(settings)).prediction().contiguous()
+
+
+@torch.library.custom_op("rankseg::solve", mutates_args=())
+def _solve(values: Tensor, settings: str) -> list[Tensor]:
+    found = decision_on(values, _settings(settings)).segmentation()
+    return [number.clone() for number in vars(found).values()]  # outputs may not share memory
+
+
+@_predict.register_fake
+def _(values: Tensor, settings: str) -> Tensor:
+    return _no_prediction(values, settings)
+
+
+@_solve.register_fake
+def _(values: Tensor, settings: str) -> list[Tensor]:
+    rows, images = values.shape[:2], values.shape[:1]
+    kinds = (torch.float64, torch.float64, torch.int64, torch.bool, torch.bool)
+    per_row = [values.new_empty(rows, dtype=kind) for kind in kinds]
+    per_image = [values.new_empty(images, dtype=torch.float64) for _ in range(2)]
+    return [_no_prediction(values, settings), *per_row, *per_image]
+
+
+def _no_prediction(values: Tensor, settings: str) -> Tensor:
+    if _settings(settings).output_mode == "multilabel":
+        return torch.empty(values.shape, dtype=torch.bool, device=values.device)
+    shape = (values.shape[0], *values.shape[2:])
+    return torch.empty(shape, dtype=torch.int64, device=values.device)
+
+
+def _settings(text: str) -> Settings:
+    fields = json.loads(text)
+    return Settings(**{**fields, "parameters": tuple(map(tuple, fields["parameters"]))})
