@@ -47,6 +47,10 @@ class RankSEG(nn.Module):
         With ``'softmax'`` (over the classes) or ``'sigmoid'`` the input is logits. They become
         probabilities where they are read, in at least float32, without an array of their own
         size; masks are those of the probabilities but for differences of rounding, 1e-6.
+    backend : {'auto', 'torch', 'numba'}, default 'auto'
+        What the passes over the pixels are made of. ``'auto'`` takes compiled passes where there
+        are some for the device, else plain torch; one asked for by name works or raises. From
+        probabilities all give the same result, bit for bit.
     **solver_params
         Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no class claims
         goes to the active class that gains most, 'void': it gets ``void_index``), ``void_index``
@@ -95,11 +99,12 @@ class RankSEG(nn.Module):
         pruning_prob: float = 0.5,
         *,
         activation: str = "none",
+        backend: str = "auto",
         **solver_params: Any,
     ) -> None:
         super().__init__()
         self._settings = settings(
-            metric, output_mode, solver, smooth, pruning_prob, activation, solver_params
+            metric, output_mode, solver, smooth, pruning_prob, activation, backend, solver_params
         )
         self._settings_text = operator.as_text(self._settings)
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from rankseg import assignment, validation
-from rankseg.fields import Field, LabelRule, Selection, field_for
-from rankseg.objectives import Accuracy, Dice, IoU, objective_for
+from rankseg.fields import Best, Field, LabelRule, Selection, field_for
+from rankseg.objectives import Accuracy, Dice, IoU, objective_for, ratio_family
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings, by_row, pointwise, rma
 from rankseg.solvers.by_row import Method
-from rankseg.solvers.rows import Rows
+from rankseg.solvers.rows import Rows, as_rows
 
 AUTO_MU = 128.0
 """``solver='auto'`` decides rows of a smaller expected volume exactly.
@@ -26,18 +26,30 @@ nearly tied probability can lose more (docs/choosing-a-solver.md).
 def decision_on(values: object, settings: Settings) -> Decision:
     """Decision on a tensor that has yet to be checked."""
     tensor = validation.pixel_tensor(values, settings.activation)
-    field = field_for(tensor, settings.activation)
+    field = field_for(tensor, settings.activation, settings.backend)
+    best = _best_at_once(field, settings)
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak, settings.activation)
-    return Decision(settings, field)
+    return Decision(settings, field, best)
+
+
+def _best_at_once(field: Field, settings: Settings) -> Best | None:
+    """Every class decided on its own while its totals are found, where one search does that."""
+    parameters = settings.metric_parameters
+    family = ratio_family(settings.metric, settings.smooth, parameters)
+    if settings.solver != "RMA" or family is None:
+        return None
+    masks = settings.output_mode == "multilabel" or field.classes == 1
+    return field.best(family, field.representable(settings.pruning_prob), masks)
 
 
 class Decision:
     """One batch under one configuration."""
 
-    def __init__(self, settings: Settings, field: Field) -> None:
+    def __init__(self, settings: Settings, field: Field, best: Best | None = None) -> None:
         self.settings = settings
         self.field = field
+        self.best = best
         self.totals = field.totals()
         self.objective = objective_for(
             settings.metric,
@@ -51,7 +63,9 @@ class Decision:
         """Masks or labels, as configured."""
         if self.rule is not None:
             return self.field.assign(self.rule)
-        masks = self.field.select(self.rows.threshold)
+        masks = self.best.masks if self.best is not None else None
+        if masks is None:
+            masks = self.field.select(self.rows.threshold)
         return masks if self.settings.output_mode == "multilabel" else masks[:, 0].long()
 
     def segmentation(self) -> Segmentation:
@@ -76,6 +90,8 @@ class Decision:
     @cached_property
     def rows(self) -> Rows:
         """Every class decided on its own."""
+        if self.best is not None:
+            return as_rows(self.objective, self.best.threshold, self.best.region, self.best.active)
         if self.settings.solver == "TR":
             cut = self.field.representable(self.settings.parameter("threshold"))
             return pointwise.solve(self.field, self.objective, cut)

@@ -18,6 +18,7 @@ def rankseg(
     pruning_prob: float = 0.5,
     *,
     activation: str = "none",
+    backend: str = "auto",
     **solver_params: Any,
 ) -> Tensor:
     """Labels or masks whose expected metric is largest; ``RankSEG(...)(probs)`` in one call.
@@ -37,6 +38,7 @@ def rankseg(
         smooth=smooth,
         pruning_prob=pruning_prob,
         activation=activation,
+        backend=backend,
         **solver_params,
     )
     return decide.predict(probs)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -43,6 +43,10 @@ class LinearFractional:
         # int64 times a plain number would be float32
         return _ratio(*self.terms(selected_sum, volume.to(selected_sum)))
 
+    def scaled(self, share: float) -> LinearFractional:
+        """Ratio with the same values when S and V count a share of the pixels only."""
+        return replace(self, base=self.base * share, width=self.width * share)
+
     def of_row(self) -> LinearFractional:
         """Itself in plain numbers, for one row: small tensors are slow."""
         width, base = float(self.width), float(self.base)
@@ -54,6 +58,27 @@ class LinearFractional:
         A pixel of probability p adds gain p - value (price - overlap p), positive above this.
         """
         return self.price * value / (self.gain + self.overlap * value)
+
+
+@dataclass(frozen=True)
+class RatioFamily:
+    """Ratios of rows whose expected volume is not known yet: width = weight (mu + shift) + extra.
+
+    In plain numbers, so that a field can look for the largest value while it finds mu.
+    """
+
+    base: float
+    gain: float
+    weight: float
+    shift: float
+    extra: float
+    price: float
+    overlap: float
+
+    def of(self, mu: Tensor) -> LinearFractional:
+        """Ratio of rows of this expected volume."""
+        width = self.weight * (mu + self.shift) + self.extra
+        return LinearFractional(self.base, self.gain, width, self.price, self.overlap)
 
 
 @dataclass(frozen=True)
@@ -102,15 +127,19 @@ class FBeta:
         """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
         return self.first(self.smooth)
 
+    @property
+    def family(self) -> RatioFamily:
+        """First term of the objective, and all of it where there is no smoothing."""
+        return RatioFamily(0.0, 1 + self.weight, self.weight, 1.0, self.smooth, 1.0, 0.0)
+
     @cached_property
     def ratio(self) -> LinearFractional:
-        """The objective, where it has no smoothing."""
-        return self.first(0.0)
+        """First term of the objective."""
+        return self.family.of(self.mu)
 
     def first(self, base: Tensor | float) -> LinearFractional:
         """First term of the objective with another constant in the numerator."""
-        width = self.weight * (self.mu + 1) + self.smooth
-        return LinearFractional(base, 1 + self.weight, width, 1.0, 0.0)
+        return replace(self.ratio, base=base)
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Objective of a region."""
@@ -180,11 +209,16 @@ class Tversky:
         """Mean numerator over mean denominator, a lower bound of the expected score (Jensen)."""
         return self.ratio
 
+    @property
+    def family(self) -> RatioFamily:
+        """The objective itself, smoothed or not."""
+        extra = 1 - self.alpha + self.smooth
+        return RatioFamily(self.smooth, 1.0, self.beta, 0.0, extra, self.alpha, self.overlap)
+
     @cached_property
     def ratio(self) -> LinearFractional:
         """The objective itself is linear-fractional, smoothed or not."""
-        width = self.beta * self.mu + (1 - self.alpha) + self.smooth
-        return LinearFractional(self.smooth, 1.0, width, self.alpha, self.overlap)
+        return self.family.of(self.mu)
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Objective of a region."""
@@ -240,10 +274,20 @@ def objective_for(
     """Objective of a validated metric name for rows of this expected volume."""
     if metric == "acc":
         return Accuracy(mu, pixels)
-    kinds: dict[str, type[FBeta] | type[Tversky]] = {
-        "dice": Dice,
-        "iou": IoU,
-        "fbeta": FBeta,
-        "tversky": Tversky,
-    }
-    return kinds[metric](mu, smooth, **parameters)
+    return _KINDS[metric](mu, smooth, **parameters)
+
+
+def ratio_family(metric: str, smooth: float, parameters: Mapping[str, float]) -> RatioFamily | None:
+    """What the objective is for every mu, where it is a single ratio of S and V; None elsewhere."""
+    if metric == "acc":
+        return None
+    objective = _KINDS[metric](torch.empty(0), smooth, **parameters)
+    return objective.family if smooth == 0 or isinstance(objective, Tversky) else None
+
+
+_KINDS: dict[str, type[FBeta] | type[Tversky]] = {
+    "dice": Dice,
+    "iou": IoU,
+    "fbeta": FBeta,
+    "tversky": Tversky,
+}

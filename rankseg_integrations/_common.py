@@ -153,8 +153,9 @@ def _resize_infinite(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     resized = _resize_finite(logits.nan_to_num(nan=math.nan, posinf=0.0, neginf=0.0), size)
     for infinity in (-math.inf, math.inf):
         here = logits == infinity
-        if here.any():
-            resized[_interpolate(here.to(logits.dtype), size) > _NO_WEIGHT] += infinity
+        if torch.compiler.is_compiling() or here.any():  # a compiler cannot look
+            near = _interpolate(here.to(logits.dtype), size) > _NO_WEIGHT
+            resized = torch.where(near, resized + infinity, resized)
     return resized
 
 

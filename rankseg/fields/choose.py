@@ -4,29 +4,64 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from importlib.util import find_spec
+from importlib import import_module
 
 from torch import Tensor
 
 from rankseg.fields.base import Field
 from rankseg.fields.tensor import TensorField
 
+COMPILED = {"numba": ("cpu", "numba_cpu", "NumbaField")}
+"""Backends in compiled passes: for which device, in which module, under which name."""
 
-def field_for(values: Tensor, activation: str = "none") -> Field:
-    """Fastest field that serves the tensor; from probabilities all give the same numbers."""
-    kind = _compiled(values.device.type)
-    return kind(values, activation) if kind.serves(values) else TensorField(values, activation)
+
+def field_for(values: Tensor, activation: str = "none", backend: str = "auto") -> Field:
+    """Field of a backend; by default the fastest that serves the tensor, else plain torch.
+
+    From probabilities all give the same numbers.
+
+    Raises
+    ------
+    ImportError
+        If the named backend cannot be imported.
+    ValueError
+        If it does not serve the tensor.
+    """
+    if backend == "auto":
+        kind = _fastest(values.device.type)
+        return kind(values, activation) if kind.serves(values) else TensorField(values, activation)
+    named = _named(backend)
+    if not named.serves(values):
+        device, classes = values.device.type, values.shape[1]
+        raise ValueError(
+            f"backend={backend!r} does not serve {classes} classes on device {device!r}; "
+            "use backend='auto'"
+        )
+    return named(values, activation)
 
 
 @cache
-def _compiled(device: str) -> type[TensorField]:
+def _fastest(device: str) -> type[TensorField]:
     """Field in compiled passes for a device; plain torch where there is none."""
-    if device != "cpu" or find_spec("numba") is None:
+    for backend, (serves, _, _) in COMPILED.items():
+        if serves == device:
+            try:
+                return _named(backend)
+            except ModuleNotFoundError:
+                return TensorField
+            except ImportError as error:
+                reason = f"{error}: plain torch decides, more slowly"
+                warnings.warn(reason, RuntimeWarning, stacklevel=2)
+    return TensorField
+
+
+def _named(backend: str) -> type[TensorField]:
+    if backend == "torch":
         return TensorField
+    _, module, name = COMPILED[backend]
     try:
-        from rankseg.fields.numba_cpu import NumbaField
+        kind: type[TensorField] = getattr(import_module(f"rankseg.fields.{module}"), name)
     except ImportError as error:
-        reason = f"numba cannot be imported ({error}): plain torch decides, more slowly"
-        warnings.warn(reason, RuntimeWarning, stacklevel=2)
-        return TensorField
-    return NumbaField
+        reason = f"backend={backend!r} needs {backend}, which cannot be imported ({error})"
+        raise type(error)(reason) from error
+    return kind

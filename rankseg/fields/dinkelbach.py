@@ -4,10 +4,10 @@
 pay at the best value seen so far, measure what lies above, repeat while the value rises. The value
 rises strictly over finitely many masks, and stops only at the maximum.
 
-It starts at the better one of the empty and the full mask, whose values need no pass, and cuts
-first half-way between that value's cut and half the peak. Measured on rows of 131,072 pixels,
-softmax of noise or of smooth maps over 19 classes: 3.9 to 6.0 passes, against 4.4 to 7.8 when the
-first cut is half the peak and nothing is known.
+It starts at the better one of the empty and the full mask, whose values need no pass. Where it cuts
+first changes the number of passes only: a long row is searched first in a sample of its pixels.
+Measured on rows of 131,072 pixels, softmax of noise or of smooth maps over 19 classes: 3.0 to 3.5
+passes, against 3.7 to 4.1 with a first cut half-way between that value's cut and half the peak.
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ from rankseg.objectives import LinearFractional
 ROUNDING = 2.0**-48
 """Two values closer than this, relatively, may be the same number in exact arithmetic."""
 
+SAMPLE = 1 << 13
+"""Pixels of a sample, at least."""
+
+LONG = 4 * SAMPLE
+"""Rows of so many pixels are long."""
+
 
 def maximise(
     field: Field, ratio: LinearFractional, active: Tensor, start: Tensor | None
@@ -32,7 +38,7 @@ def maximise(
     best = torch.maximum(ratio.value(none, none), full)  # values that cost no pass
     region = Selection(none, none.to(torch.int64))
     chosen = torch.full_like(none, NOTHING)
-    cut = (ratio.cut(best) + totals.peak / 2) / 2 if start is None else start
+    cut = _first_cut(field, ratio, active, best) if start is None else start
     rising, first = active, True
     while bool(rising.any()):
         found = field.above(cut.masked_fill(~rising, NOTHING))
@@ -44,3 +50,15 @@ def maximise(
         best = torch.where(keep, torch.maximum(best, value), best)
         cut, first = ratio.cut(best), False
     return chosen, region
+
+
+def _first_cut(field: Field, ratio: LinearFractional, active: Tensor, best: Tensor) -> Tensor:
+    totals = field.totals()
+    half_way = (ratio.cut(best) + totals.peak / 2) / 2
+    tell = active & (totals.mu >= 1)  # of less than a pixel a sample knows nothing
+    if field.pixels < LONG or not bool(tell.any()):
+        return half_way
+    few = field.sample(field.pixels // SAMPLE | 1)  # odd: no column of an image
+    return maximise(few, ratio.scaled(few.pixels / field.pixels), tell, None)[0].where(
+        tell, half_way
+    )

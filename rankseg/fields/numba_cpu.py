@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,12 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rankseg.fields import numba_kernels as kernels
-from rankseg.fields.base import NOTHING, LabelRule, Selection, Totals
-from rankseg.fields.dinkelbach import ROUNDING
+from rankseg.fields.base import NOTHING, Best, LabelRule, Selection, Totals
 from rankseg.fields.exact_sum import SMALL_PEAK, Scale
 from rankseg.fields.tensor import TensorField
 from rankseg.fields.threads import run
-from rankseg.objectives import LinearFractional
+from rankseg.objectives import RatioFamily
 
 Array = NDArray[Any]
 Span = tuple[int, int]
@@ -98,42 +98,52 @@ class NumbaField(TensorField):
         flat = labels.flatten(1).contiguous().numpy()
         return self._sum(kernels.measure, self._classes_together(), flat)
 
-    def maximise(
-        self, ratio: LinearFractional, active: Tensor, start: Tensor | None = None
-    ) -> tuple[Tensor, Selection]:
-        """Cut and region of the largest value of a ratio; each row's passes follow each other."""
-        rows = self.batch * self.classes
-        threads = torch.get_num_threads() if rows * self.pixels > ENOUGH else 1
-        if self.memory[2] != 1 or rows < 2 * threads:
-            return super().maximise(ratio, active, start)  # all rows and threads in every pass
-        cut, selected_sum = np.full(self.shape, NOTHING), np.zeros(self.shape)
-        volume = np.zeros(self.shape, np.int64)
-        first = np.full(self.shape, np.nan) if start is None else _numbers(start)
-        base, width = (np.full(self.shape, number) for number in (ratio.base, ratio.width))
-        terms = (base, ratio.gain, width, ratio.price, ratio.overlap, ROUNDING)
-        known = (self._totals.mu.numpy(), _bytes(active))
-        room = max(kernels.PIECE, min(self.pixels, rows * self.pixels // (16 * threads)))
-        out = (cut, selected_sum, volume)
+    def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
+        """Totals and, for rows whose peak is above the limit, the largest value of their ratio."""
+        threads, rows = torch.get_num_threads(), self.batch * self.classes
+        enough = 2 if self.activation == "none" else 8  # probabilities of a row take room
+        if self.memory[2] != 1 or (rows * self.pixels > ENOUGH and rows < enough * threads):
+            return super().best(family, limit, masks)  # all rows and threads in every pass
+        numbers, cut, selected_sum = np.empty((3, *self.shape)), *np.empty((2, *self.shape))
+        volume, valid = np.empty(self.shape, np.int64), np.empty(self.shape, np.bool_)
+        chosen = np.empty((*self.shape, self.pixels if masks else 0), np.bool_)
+        ratio = (*astuple(family), limit)
+        out = (numbers, cut, selected_sum, volume, chosen, valid)
         Pieces([(0, self.pixels)], _spans(rows, ENOUGH // self.pixels)).run(
-            lambda _, part, group: kernels.maximise(
-                self.memory, part, group, terms, known, first, self._scale, room, out
+            lambda _, part, group: kernels.search(
+                self.memory, part, group, ratio, self._unit_and_limbs, out
             )
         )
-        return torch.from_numpy(cut), _selection(selected_sum, volume)
+        if not valid.all():
+            return super().best(family, limit, masks)
+        self._totals = Totals(*map(torch.from_numpy, numbers))
+        return Best(
+            torch.from_numpy(cut),
+            _selection(selected_sum, volume),
+            self._totals.peak > limit,
+            self._spatial(chosen) if masks else None,
+        )
 
     def select(self, threshold: Tensor) -> Tensor:
         """Masks {p > threshold}, bool (B, C, *spatial)."""
-        masks = torch.empty(*self.shape, self.pixels, dtype=torch.bool)
-        self._write(kernels.select, self._rows_apart(), _numbers(threshold), _bytes(masks))
-        return masks.reshape(*self.shape, *self.spatial)
+        masks = np.empty((*self.shape, self.pixels), np.bool_)
+        self._write(kernels.select, self._rows_apart(), _numbers(threshold), masks)
+        return self._spatial(masks)
 
     def assign(self, rule: LabelRule) -> Tensor:
         """Labels under the rule, int64 (B, *spatial)."""
-        labels = torch.empty(self.batch, self.pixels, dtype=torch.int64)
+        labels = np.empty((self.batch, self.pixels), np.int64)
         claim, slope, offset, bend = map(_numbers, (rule.claim, rule.slope, rule.offset, rule.bend))
         numbers = (claim, _bytes(rule.eligible), slope, offset, bend, rule.void_index)
-        self._write(kernels.assign, self._classes_together(), numbers, labels.numpy())
-        return labels.reshape(self.batch, *self.spatial)
+        self._write(kernels.assign, self._classes_together(), numbers, labels)
+        return self._spatial(labels)
+
+    def _spatial(self, result: Array) -> Tensor:
+        """Result with its spatial dimensions. NumPy's memory comes in huge pages, torch's not.
+
+        Measured: 39 MB written for the first time in 8 ms, against 22 ms.
+        """
+        return torch.from_numpy(result).reshape(*result.shape[:-1], *self.spatial)
 
     def representable(self, number: float) -> float:
         """The number as the input's type holds it: cuts that users write are meant in that type."""
@@ -155,9 +165,10 @@ class NumbaField(TensorField):
         if not kernels.finish_totals(self.memory, parts, self._unit_and_limbs[0], numbers):
             return super()._totals  # NaN, out of range, or a negative zero: the slow way tells
         if peak.size and peak.min() < SMALL_PEAK:  # sums of what was lifted lose nothing
-            everything = np.full(self.shape, -1.0)
+            everything = np.where(peak < SMALL_PEAK, -1.0, NOTHING)
             scale = (*self._unit_and_limbs, self._lift(peak), peak)
-            mu, _ = self._numbers(kernels.above, self._rows_apart(), everything, scale)
+            lifted, _ = self._numbers(kernels.above, self._rows_apart(), everything, scale)
+            mu = np.where(peak < SMALL_PEAK, lifted, mu)
         return Totals(torch.from_numpy(mu), torch.from_numpy(lowest), torch.from_numpy(peak))
 
     def _first_look(self) -> tuple[Array, Array, Array]:

@@ -1,10 +1,10 @@
 """Compiled passes over the pixels, in numba, for ``numba_cpu.py``; ``tensor.py`` defines them.
 
 Every pass adds the integers of ``exact_sum.py``, so its numbers equal the plain-torch field's bit
-for bit. A probability is scaled to units of 2^-40 and added to ``MAGIC``, whose unit in the last
-place is 1: the addition rounds to the nearest integer and leaves it in the low bits, where integer
-addition takes it from. That needs no conversion instruction, so the loops vectorise: one pass over
-19 x 512 x 1024 float32 takes 2.0 ms on two threads of an AMD EPYC (Zen 2), the speed of its memory.
+for bit. A probability is added to 1.5 x 2^12, whose unit in the last place is 2^-40: the addition
+rounds to the nearest multiple and leaves it in the low bits, where integer addition takes it from.
+That needs no conversion instruction, so the loops vectorise. A pixel that is left out counts as
+-2^11, so the same sum tells how many there were.
 
 ``memory`` is one flat array, each row's offset in it, the step between a row's pixels, and how
 values become probabilities: None where they are, else what softmax or sigmoid need. Rows without a
@@ -16,12 +16,17 @@ All functions stay in this one file: numba's cache notices changes of the file i
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import torch
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
+
+from rankseg.fields.base import NOTHING
+from rankseg.fields.dinkelbach import LONG, ROUNDING, SAMPLE
+from rankseg.fields.exact_sum import SMALL_PEAK
 
 BLOCK = 2048
 """Pixels looked at together with all their classes: 19 classes of float32 are 152 KiB."""
@@ -31,6 +36,10 @@ PIECE = 4096
 
 MAGIC = 1.5 * 2.0**52
 MAGIC_BITS = np.float64(MAGIC).view(np.uint64)
+LEFT_OUT = -(2.0**51)
+CHUNK = 1024
+"""Fewer than 2^11 pixels of less than 2^40 units each leave the 2^51s of the others countable."""
+
 HALF_SCALE = np.float32(2.0**112)
 SIGMOID, SOFTMAX, SOFTMAX_OF_TWO = 0, 1, 2
 NOBODY = -1
@@ -41,6 +50,12 @@ ROUND32 = np.float32(1.5 * 2.0**23)
 EXPONENT = np.int32(127 - 0x4B400000)
 MOST_CLASSES = 1 << 15
 """Claims of so many classes can be added up in 32 bits."""
+
+FEW_CLASSES = 8
+"""So few are summed class by class in vectors, faster than pixel by pixel without."""
+
+RUN = 16
+"""Pixels of a sample that stand together: a line of the cache in float32."""
 
 STORED = {torch.float16: np.uint16, torch.bfloat16: np.int16}
 """The half types, which numba has not, come as their bits."""
@@ -53,8 +68,22 @@ ORDER = {
 }
 """Integers that order the pixels, by the type these are stored in."""
 
-kernel = njit(nogil=True, cache=True, error_model="numpy")
 helper = njit(nogil=True, error_model="numpy")
+
+
+def kernel(function):
+    """Compile once for all processes; for this one only where no folder can be written."""
+    try:
+        return njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:
+        warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=1)  # one place: said once
+        return helper(function)
+
+
+_NO_CACHE = (
+    "no folder to keep compiled code in: every process compiles for some seconds; "
+    "let NUMBA_CACHE_DIR name a folder that can be written"
+)
 
 
 def _bitcast(source, target, llvm_type):
@@ -342,26 +371,53 @@ def first_look(row, unit):
     """Smallest and largest ``order``, and the first limb of the sum."""
     low = order(row[0])
     high = low
+    magic = MAGIC / unit
     total = np.uint64(0)
     for i in range(row.size):
         now = order(row[i])
-        low = min(low, now)
-        high = max(high, now)
-        total += float64_bits(scaled(widen(row[i]), 1.0, unit) + MAGIC)
-    return low, high, np.int64(total - np.uint64(row.size) * MAGIC_BITS)
+        low, high = min(low, now), max(high, now)
+        total += float64_bits(np.float64(widen(row[i])) + magic)
+    return low, high, np.int64(total - np.uint64(row.size) * float64_bits(magic))
 
 
 @helper
 def first_limb_above(row, t, lift, unit):
-    total = np.uint64(0)
-    count = np.int64(0)
-    nothing = t - t
-    for i in range(row.size):
-        value = widen(row[i])
-        chosen = value > t
-        total += float64_bits(scaled(value if chosen else nothing, lift, unit) + MAGIC)
-        count += chosen
-    return np.int64(total - np.uint64(row.size) * MAGIC_BITS), np.int64(0), count
+    magic = MAGIC / (lift * unit)
+    left_out = type_of(t, LEFT_OUT / (lift * unit))
+    first, count = np.int64(0), np.int64(0)
+    for begin in range(0, row.size, CHUNK):
+        near = row[begin : begin + CHUNK]
+        total = np.uint64(0)
+        for i in range(near.size):
+            value = widen(near[i])
+            total += float64_bits(np.float64(value if value > t else left_out) + magic)
+        found, chosen = sum_and_count(total, near.size, magic)
+        first, count = first + found, count + chosen
+    return first, np.int64(0), count
+
+
+@helper
+def first_limb_chosen(row, chosen, lift, unit):
+    magic = MAGIC / (lift * unit)
+    left_out = LEFT_OUT / (lift * unit)
+    first, count = np.int64(0), np.int64(0)
+    for begin in range(0, row.size, CHUNK):
+        near, wanted = row[begin : begin + CHUNK], chosen[begin : begin + CHUNK]
+        total = np.uint64(0)
+        for i in range(near.size):
+            value = np.float64(widen(near[i]))
+            total += float64_bits((value if wanted[i] else left_out) + magic)
+        found, number = sum_and_count(total, near.size, magic)
+        first, count = first + found, count + number
+    return first, np.int64(0), count
+
+
+@helper
+def sum_and_count(total, size, magic):
+    """Take apart a total in which pixels that are left out counted -2^51."""
+    found = np.int64(total - np.uint64(size) * float64_bits(magic))
+    left_out = -(found >> 51)
+    return found + (left_out << 51), size - left_out
 
 
 @helper
@@ -387,16 +443,6 @@ def sum_above(row, t, lift, unit, limbs):
     if limbs == 1:
         return first_limb_above(row, t, lift, unit)
     return both_limbs_above(row, t, lift, unit)
-
-
-@helper
-def first_limb_chosen(row, chosen, lift, unit):
-    total = np.uint64(0)
-    count = np.int64(0)
-    for i in range(row.size):
-        total += float64_bits(scaled(widen(row[i]), lift, unit) * chosen[i] + MAGIC)
-        count += chosen[i]
-    return np.int64(total - np.uint64(row.size) * MAGIC_BITS), np.int64(0), count
 
 
 @helper
@@ -552,7 +598,7 @@ def claimed_once(memory, part, images, claim, scale, sums):
         for begin in range(part[0], part[1], BLOCK):
             span = (begin, min(begin + BLOCK, part[1]))
             claimers(memory, span, b, claim, scale[3], scratch, codes, claimer)
-            add_pixels(sums, b, claimer, own_pixels(memory, b, claimer, span, scratch), scale)
+            add_regions(memory, span, b, claimer, scale, scratch, sums)
 
 
 @kernel
@@ -566,7 +612,39 @@ def measure(memory, part, images, labels, scale, sums):
                 label = labels[b, begin + i]
                 known = (label >= 0) & (label < memory[1].shape[1])
                 classes[i] = label if known else NOBODY
-            add_pixels(sums, b, classes, own_pixels(memory, b, classes, span, scratch), scale)
+            add_regions(memory, span, b, classes, scale, scratch, sums)
+
+
+@helper
+def add_regions(memory, span, b, classes, scale, scratch, sums):
+    """Add the pixels of a span, each of the class given if that is not negative."""
+    if apart(memory):
+        add_classes(memory, span, b, classes, scale, scratch, sums)
+    else:
+        add_pixels(sums, b, classes, own_pixels(memory, b, classes, span, scratch), scale)
+
+
+def apart(memory):
+    """Whether regions are summed class by class: few classes, whose pixels cost nothing to read."""
+
+
+@overload(apart)
+def _apart(memory):
+    if memory[3] == types.none:
+        return lambda memory: memory[1].shape[1] <= FEW_CLASSES
+    return lambda memory: False
+
+
+@helper
+def add_classes(memory, span, b, classes, scale, scratch, sums):
+    """Add the pixels of each class in turn."""
+    unit, limbs, lift, _ = scale
+    chosen = np.empty(BLOCK, np.uint8)
+    for c in range(memory[1].shape[1]):
+        for i in range(span[1] - span[0]):
+            chosen[i] = classes[i] == c
+        row = pixels(memory, b, c, span[0], span[1], scratch)
+        add(sums, b, c, sum_chosen(row, chosen[: row.size], lift[b, c], unit, limbs))
 
 
 @helper
@@ -611,10 +689,15 @@ def select(memory, part, rows, threshold, peak, masks):
             if threshold[b, c] < peak[b, c]:
                 row = pixels(memory, b, c, begin, end, scratch)
                 t = cut(threshold[b, c], scratch)
-                for i in range(row.size):
-                    mask[i] = widen(row[i]) > t
+                write_mask(row, t, mask)
             else:
                 mask[:] = 0
+
+
+@helper
+def write_mask(row, t, mask):
+    for i in range(row.size):
+        mask[i] = widen(row[i]) > t
 
 
 @kernel
@@ -685,85 +768,124 @@ def compete(row, bars, gain, c, claimed, winner, best):
         winner[i] = c if wins else winner[i]
 
 
-@helper
-def survivors(memory, b, c, part, t, near, scratch):
-    """Copy the pixels with p > t to ``near``; how many there are, -1 if it cannot hold them."""
-    count = 0
-    length = piece(memory, part)
-    for begin in range(part[0], part[1], length):
-        row = pixels(memory, b, c, begin, min(begin + length, part[1]), scratch)
-        kept = append(row, t, near[count:])
-        if kept < 0:
-            return -1
-        count += kept
-    return count
-
-
-@helper
-def append(row, t, near):
-    count = 0
-    last = near.size - 1
-    for i in range(row.size):
-        if count > last:
-            return -1
-        near[count] = row[i]
-        count += widen(row[i]) > t
-    return count
-
-
-@helper
-def sum_row(memory, b, c, part, t, scale, scratch):
-    """Integer sums and count of {p > t} in one row."""
-    unit, limbs, lift, _ = scale
-    first, second, count = np.int64(0), np.int64(0), np.int64(0)
-    length = piece(memory, part)
-    for begin in range(part[0], part[1], length):
-        row = pixels(memory, b, c, begin, min(begin + length, part[1]), scratch)
-        found = sum_above(row, t, lift[b, c], unit, limbs)
-        first, second, count = first + found[0], second + found[1], count + found[2]
-    return first, second, count
-
-
 @kernel
-def maximise(memory, part, rows, ratio, totals, start, scale, room, out):
-    """Dinkelbach's iteration, as in ``dinkelbach.py``, on a range of rows, one after the other.
+def search(memory, part, rows, ratio, scale, out):
+    """All that a mask needs, row by row while the row is near: totals, best cut, region, mask.
 
-    No cut is below the first value's, so the pixels above that one are copied and the sums made
-    over the copy: a tenth to a third of the row in probabilities of many classes. A copy of
-    ``room`` pixels has to hold them; otherwise every pass reads the whole row.
+    Rows whose peak is at most the limit are not searched. ``masks`` may be empty. A row with a
+    value that is no probability has ``valid`` 0 and means nothing.
     """
-    base, gain, width, price, overlap, rounding = ratio
-    mu, active = totals
-    unit, limbs, lift, peak = scale
-    cuts, selected_sum, volume = out
-    classes = memory[1].shape[1]
-    near, scratch = room_for(memory, room), room_for(memory, PIECE)
+    base, gain, weight, shift, extra, price, overlap, limit = ratio
+    unit, limbs = scale
+    numbers, cuts, selected_sum, volume, masks, valid = out
+    classes, size = memory[1].shape[1], part[1] - part[0]
+    near, scratch = room_for_row(memory, size), room_for(memory, SAMPLE)
     for r in range(rows[0], rows[1]):
         b, c = r // classes, r % classes
-        if not active[b, c]:
-            continue
-        terms = (base[b, c], gain, width[b, c], price, overlap)
-        best = max(fraction(terms, 0.0, 0), fraction(terms, mu[b, c], part[1] - part[0]))
-        lowest = price * best / (gain + overlap * best)
-        threshold = (lowest + peak[b, c] / 2) / 2 if np.isnan(start[b, c]) else start[b, c]
-        few = survivors(memory, b, c, part, cut(min(lowest, threshold), scratch), near, scratch)
-        rising, first = True, True
-        while rising:
-            found = (np.int64(0), np.int64(0), np.int64(0))
-            if threshold < peak[b, c]:
-                t = cut(threshold, scratch)
-                if few >= 0:
-                    found = sum_above(near[:few], t, lift[b, c], unit, limbs)
-                else:
-                    found = sum_row(memory, b, c, part, t, scale, scratch)
-            total = value(found, lift[b, c], unit)
-            now = fraction(terms, total, found[2])
-            rising = now > best or first
-            if first or now >= best * (1 - rounding):
-                cuts[b, c], selected_sum[b, c], volume[b, c] = threshold, total, found[2]
-                best = max(best, now)
-            threshold = price * best / (gain + overlap * best)
-            first = False
+        row = whole_row(memory, b, c, part, near)
+        low, high, first = first_look(row, unit)
+        lowest, peak = np.float64(widen(ordered(low, row))), np.float64(widen(ordered(high, row)))
+        numbers[1, b, c], numbers[2, b, c] = lowest, peak
+        valid[b, c] = (low >= 0) & (peak <= 1)
+        units = (lift_of(peak, row), unit, limbs)
+        found = (first, np.int64(0), size)
+        if limbs == 2 or units[0] != 1:
+            found = sum_above(row, cut(-1.0, row), units[0], unit, limbs)
+        mu = numbers[0, b, c] = value(found, units[0], unit)
+        best = (NOTHING, 0.0, np.int64(0))
+        if peak > limit and valid[b, c]:
+            terms = (base, gain, weight * (mu + shift) + extra, price, overlap)
+            best = maximum(row, mu, peak, terms, units, scratch)
+        cuts[b, c], selected_sum[b, c], volume[b, c] = best
+        if masks.size:
+            mask = masks[b, c, part[0] : part[1]]
+            if best[2]:
+                write_mask(row, cut(best[0], row), mask)
+            else:
+                mask[:] = 0
+
+
+def room_for_row(memory, size):
+    """Room for a row that cannot be read in place."""
+
+
+@overload(room_for_row)
+def _room_for_row(memory, size):
+    if memory[3] == types.none:
+        return lambda memory, size: room_for(memory, 0)
+    return lambda memory, size: room_for(memory, size)
+
+
+def whole_row(memory, b, c, part, near):
+    """A part of a row's pixels, in ``near`` where they cannot be read in place."""
+
+
+@overload(whole_row)
+def _whole_row(memory, b, c, part, near):
+    if memory[3] == types.none:
+        return lambda memory, b, c, part, near: pixels(memory, b, c, part[0], part[1], near)
+
+    def copied(memory, b, c, part, near):
+        for begin in range(part[0], part[1], PIECE):
+            end = min(begin + PIECE, part[1])
+            pixels(memory, b, c, begin, end, near[begin - part[0] :])
+        return near[: part[1] - part[0]]
+
+    return copied
+
+
+@helper
+def maximum(row, mu, peak, terms, units, scratch):
+    """Cut, sum and count of the region with the largest value of a ratio, in a row at hand.
+
+    A sample of a long row tells where to begin; the result does not depend on it.
+    """
+    base, gain, width, price, overlap = terms
+    best = max(fraction(terms, 0.0, 0), fraction(terms, mu, row.size))
+    threshold = (next_cut(terms, best) + peak / 2) / 2
+    few = sample(row, scratch)
+    if few.size and mu >= 1:
+        share = few.size / row.size
+        scaled_down = (base * share, gain, width * share, price, overlap)
+        threshold = climb(few, peak, scaled_down, best, threshold, units)[1]
+    return climb(row, peak, terms, best, threshold, units)[0]
+
+
+@helper
+def sample(row, scratch):
+    """Runs of pixels, a line of the cache each, from all over a long row; nothing of a short one.
+
+    Their distance is an odd number of runs, so that they do not stand in a column of an image.
+    """
+    if row.size < LONG:
+        return scratch[:0]
+    every = row.size // SAMPLE + 1 | 1
+    size = 0
+    for begin in range(0, row.size - RUN * every, RUN * every):
+        for i in range(RUN):
+            scratch[size + i] = row[begin + i]
+        size += RUN
+    return scratch[:size]
+
+
+@helper
+def climb(row, peak, terms, best, threshold, units):
+    """Dinkelbach's iteration, as in ``dinkelbach.py``: the optimum, and the cut at its value."""
+    lift, unit, limbs = units
+    chosen = (threshold, 0.0, np.int64(0))
+    rising, first = True, True
+    while rising:
+        found = (np.int64(0), np.int64(0), np.int64(0))
+        if threshold < peak:
+            found = sum_above(row, cut(threshold, row), lift, unit, limbs)
+        total = value(found, lift, unit)
+        now = fraction(terms, total, found[2])
+        rising = now > best or first
+        if first or now >= best * (1 - ROUNDING):
+            chosen, best = (threshold, total, found[2]), max(best, now)
+        threshold = next_cut(terms, best)
+        first = False
+    return chosen, threshold
 
 
 @helper
@@ -772,3 +894,27 @@ def fraction(terms, total, count):
     base, gain, width, price, overlap = terms
     denominator = width + price * count - overlap * total
     return (base + gain * total) / (1.0 if denominator == 0 else denominator)
+
+
+@helper
+def next_cut(terms, best):
+    """Probability above which a pixel pays at this value; ``LinearFractional.cut``."""
+    _, gain, _, price, overlap = terms
+    return price * best / (gain + overlap * best)
+
+
+@helper
+def lift_of(peak, like):
+    """Power of two that brings a small peak into [1/2, 1), else 1; as ``exact_sum.py`` has it."""
+    if not 0 < peak < SMALL_PEAK:
+        return 1.0
+    return math.ldexp(1.0, min(-math.frexp(peak)[1], largest_lift(like)))
+
+
+def largest_lift(like):
+    """Exponent of the largest power of two that the pixels' type holds with its inverse."""
+
+
+@overload(largest_lift)
+def _largest_lift(like):
+    return (lambda like: 1022) if like.dtype == types.float64 else (lambda like: 126)

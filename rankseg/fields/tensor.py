@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from rankseg.fields import dinkelbach
-from rankseg.fields.base import LabelRule, Selection, Totals
+from rankseg.fields.base import Best, LabelRule, Selection, Totals
 from rankseg.fields.blocks import BLOCK, Classes, pixel_blocks, row_blocks, spans
 from rankseg.fields.exact_sum import ExactSum, Scale
-from rankseg.objectives import LinearFractional
+from rankseg.objectives import LinearFractional, RatioFamily
 
 PIECE = 1 << 13
 """Pixels of one row looked at together where each has many terms: 18 x 64 KiB."""
@@ -57,11 +57,22 @@ class TensorField:
         """Sum and count of {p > threshold} in each row."""
         return self._above(threshold, threshold < self._totals.peak)
 
+    def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
+        """Totals and, for rows whose peak is above the limit, the largest value of their ratio."""
+        totals = self.totals()
+        active = totals.peak > limit
+        cut, region = self.maximise(family.of(totals.mu), active)
+        return Best(cut, region, active, self.select(cut) if masks else None)
+
     def maximise(
         self, ratio: LinearFractional, active: Tensor, start: Tensor | None = None
     ) -> tuple[Tensor, Selection]:
         """Cut and region of the largest value of a ratio, among {p > t} of each row."""
         return dinkelbach.maximise(self, ratio, active, start)
+
+    def sample(self, every: int) -> TensorField:
+        """Field of every so manieth pixel of each row."""
+        return type(self)(self.rows[:, :, ::every], self.activation)
 
     def row(self, image: int, class_: int, mask: Tensor | None = None) -> TensorField:
         """Field of one row; pixels outside ``mask`` (bool, its shape) count as probability 0."""

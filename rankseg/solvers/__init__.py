@@ -18,6 +18,7 @@ METRICS: Mapping[str, Mapping[str, float]] = {
 """Names, each with its parameters and their defaults."""
 
 ACTIVATIONS = ("none", "softmax", "sigmoid")
+BACKENDS = ("auto", "torch", "numba")
 OUTPUT_MODES = ("multiclass", "multilabel")
 ASSIGNMENTS = ("published",)
 POLICIES = ("max_score", "void")
@@ -68,6 +69,7 @@ class Settings:
     smooth: float
     pruning_prob: float
     activation: str
+    backend: str
     parameters: tuple[tuple[str, Any], ...]
 
     @property
@@ -87,6 +89,7 @@ def settings(
     smooth: float,
     pruning_prob: float,
     activation: str,
+    backend: str,
     given: Mapping[str, Any],
 ) -> Settings:
     """Check a configuration as a whole; every error lists what is possible."""
@@ -104,6 +107,7 @@ def settings(
         validation.smooth(smooth, metric),
         validation.number_in_unit_interval("pruning_prob", pruning_prob),
         validation.choice("activation", activation, ACTIVATIONS),
+        validation.choice("backend", backend, BACKENDS),
         tuple(_parameters(metric, solver, output_mode, given).items()),
     )
 

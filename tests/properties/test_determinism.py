@@ -11,6 +11,7 @@ from rankseg import RankSEG
 from rankseg.fields import blocks
 
 MODES = st.sampled_from(["multiclass", "multilabel"])
+BACKENDS = st.sampled_from(["torch", "numba"])
 
 
 @st.composite
@@ -33,8 +34,8 @@ def images(draw):
     return probs.to(draw(st.sampled_from(dtypes)))
 
 
-def decider(metric, output_mode, smooth):
-    return RankSEG(metric, output_mode, smooth=smooth, pruning_prob=0.3)
+def decider(metric, output_mode, smooth, backend):
+    return RankSEG(metric, output_mode, smooth=smooth, pruning_prob=0.3, backend=backend)
 
 
 def same(found, expected):
@@ -43,10 +44,10 @@ def same(found, expected):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
-@given(images(), strategies.metrics, MODES, strategies.smooths, st.integers(0, 2**31))
+@given(images(), strategies.metrics, MODES, strategies.smooths, BACKENDS, st.integers(0, 2**31))
 @settings(max_examples=100)
-def test_pixel_order(probs, metric, output_mode, smooth, seed):
-    decide = decider(metric, output_mode, smooth)
+def test_pixel_order(probs, metric, output_mode, smooth, backend, seed):
+    decide = decider(metric, output_mode, smooth, backend)
     flat = probs.flatten(2)
     order = torch.randperm(flat.shape[2], generator=torch.Generator().manual_seed(seed))
     found, shuffled = decide.solve(flat), decide.solve(flat[..., order])
@@ -55,10 +56,10 @@ def test_pixel_order(probs, metric, output_mode, smooth, seed):
     assert torch.equal(found.threshold, shuffled.threshold)
 
 
-@given(images(), strategies.metrics, MODES, strategies.smooths)
+@given(images(), strategies.metrics, MODES, strategies.smooths, BACKENDS)
 @settings(max_examples=100)
-def test_memory_layout(probs, metric, output_mode, smooth):
-    decide = decider(metric, output_mode, smooth)
+def test_memory_layout(probs, metric, output_mode, smooth, backend):
+    decide = decider(metric, output_mode, smooth, backend)
     expected = decide.solve(probs)
     same(decide.solve(probs.contiguous(memory_format=torch.channels_last)), expected)
     transposed = probs.transpose(2, 3).contiguous().transpose(2, 3)
@@ -68,10 +69,10 @@ def test_memory_layout(probs, metric, output_mode, smooth):
     same(decide.solve(wide[..., ::2]), expected)
 
 
-@given(images(), strategies.metrics, MODES, strategies.smooths)
+@given(images(), strategies.metrics, MODES, strategies.smooths, BACKENDS)
 @settings(max_examples=100)
-def test_batch_composition(probs, metric, output_mode, smooth):
-    decide = decider(metric, output_mode, smooth)
+def test_batch_composition(probs, metric, output_mode, smooth, backend):
+    decide = decider(metric, output_mode, smooth, backend)
     together = decide.solve(probs)
     for image in range(probs.shape[0]):
         alone = decide.solve(probs[image : image + 1])
@@ -82,25 +83,39 @@ def test_batch_composition(probs, metric, output_mode, smooth):
 @given(images(), strategies.metrics, MODES, strategies.smooths, st.integers(1, 64))
 @settings(max_examples=100)
 def test_block_size(probs, metric, output_mode, smooth, size):
-    """The field's blocks are its tiles: any size gives the same numbers."""
-    decide = decider(metric, output_mode, smooth)
+    """The plain field's blocks are its tiles: any size gives the same numbers."""
+    decide = decider(metric, output_mode, smooth, "torch")
     expected = decide.solve(probs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK", size)
         same(decide.solve(probs), expected)
 
 
+@given(images(), strategies.metrics, MODES, strategies.smooths, st.sampled_from([0.0, 0.3, 1.0]))
+@settings(max_examples=200)
+def test_backend(probs, metric, output_mode, smooth, pruning_prob):
+    options = {"smooth": smooth, "pruning_prob": pruning_prob}
+    compiled = RankSEG(metric, output_mode, backend="numba", **options)
+    same(
+        compiled.solve(probs), RankSEG(metric, output_mode, backend="torch", **options).solve(probs)
+    )
+
+
 @pytest.mark.parametrize("metric", ["dice", "iou"])
 @pytest.mark.parametrize("output_mode", ["multiclass", "multilabel"])
-def test_number_of_threads(metric, output_mode):
-    probs = torch.randn(2, 5, 300, 301, generator=torch.Generator().manual_seed(0)).softmax(1)
-    decide = RankSEG(metric, output_mode, pruning_prob=0.0)
+@pytest.mark.parametrize("shape", [(2, 5, 300, 301), (1, 1, 40, 50, 60), (1, 3, 500, 500)])
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_number_of_threads(metric, output_mode, shape, backend):
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    probs = logits.softmax(1) if shape[1] > 1 else logits.sigmoid()
+    decide = RankSEG(metric, output_mode, pruning_prob=0.0, backend=backend)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         one = decide.solve(probs)
-        torch.set_num_threads(2)
-        same(decide.solve(probs), one)
+        for threads in (2, 3, 8):
+            torch.set_num_threads(threads)
+            same(decide.solve(probs), one)
     finally:
         torch.set_num_threads(before)
 
