@@ -39,8 +39,8 @@ def _best_at_once(field: Field, settings: Settings) -> Best | None:
     family = ratio_family(settings.metric, settings.smooth, parameters)
     if settings.solver != "RMA" or family is None:
         return None
-    masks = settings.output_mode == "multilabel" or field.classes == 1
-    return field.best(family, field.representable(settings.pruning_prob), masks)
+    limit = field.representable(settings.pruning_prob)
+    return field.best(family, limit, masks=settings.output_mode == "multilabel")
 
 
 class Decision:
@@ -63,10 +63,11 @@ class Decision:
         """Masks or labels, as configured."""
         if self.rule is not None:
             return self.field.assign(self.rule)
-        masks = self.best.masks if self.best is not None else None
-        if masks is None:
-            masks = self.field.select(self.rows.threshold)
-        return masks if self.settings.output_mode == "multilabel" else masks[:, 0].long()
+        if self.settings.output_mode == "multiclass":
+            return self.field.select(self.rows.threshold, torch.int64)[:, 0]
+        if self.best is not None and self.best.masks is not None:
+            return self.best.masks
+        return self.field.select(self.rows.threshold)
 
     def segmentation(self) -> Segmentation:
         """Prediction, with the objective of every region and a bound on their sum."""

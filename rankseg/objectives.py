@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -60,8 +60,7 @@ class LinearFractional:
         return self.price * value / (self.gain + self.overlap * value)
 
 
-@dataclass(frozen=True)
-class RatioFamily:
+class RatioFamily(NamedTuple):
     """Ratios of rows whose expected volume is not known yet: width = weight (mu + shift) + extra.
 
     In plain numbers, so that a field can look for the largest value while it finds mu.

@@ -144,8 +144,8 @@ class Field(Protocol):
         """As ``above``, over the pixels that exactly one class of the image claims."""
         ...
 
-    def select(self, threshold: Tensor) -> Tensor:
-        """Masks {p > threshold}, bool (B, C, *spatial)."""
+    def select(self, threshold: Tensor, dtype: torch.dtype = torch.bool) -> Tensor:
+        """Masks {p > threshold}, (B, C, *spatial); as int64 they are labels of one channel."""
         ...
 
     def assign(self, rule: LabelRule) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -107,7 +106,7 @@ class NumbaField(TensorField):
         numbers, cut, selected_sum = np.empty((3, *self.shape)), *np.empty((2, *self.shape))
         volume, valid = np.empty(self.shape, np.int64), np.empty(self.shape, np.bool_)
         chosen = np.empty((*self.shape, self.pixels if masks else 0), np.bool_)
-        ratio = (*astuple(family), limit)
+        ratio = (*family, limit)
         out = (numbers, cut, selected_sum, volume, chosen, valid)
         Pieces([(0, self.pixels)], _spans(rows, ENOUGH // self.pixels)).run(
             lambda _, part, group: kernels.search(
@@ -124,9 +123,10 @@ class NumbaField(TensorField):
             self._spatial(chosen) if masks else None,
         )
 
-    def select(self, threshold: Tensor) -> Tensor:
-        """Masks {p > threshold}, bool (B, C, *spatial)."""
-        masks = np.empty((*self.shape, self.pixels), np.bool_)
+    def select(self, threshold: Tensor, dtype: torch.dtype = torch.bool) -> Tensor:
+        """Masks {p > threshold}, (B, C, *spatial); as int64 they are labels of one channel."""
+        kind = np.bool_ if dtype == torch.bool else np.int64
+        masks = np.empty((*self.shape, self.pixels), kind)
         self._write(kernels.select, self._rows_apart(), _numbers(threshold), masks)
         return self._spatial(masks)
 

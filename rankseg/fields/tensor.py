@@ -112,9 +112,9 @@ class TensorField:
             sums.add((b, c), block.mul_(once))
         return Selection(sums.value(), volume)
 
-    def select(self, threshold: Tensor) -> Tensor:
-        """Masks {p > threshold}, bool (B, C, *spatial)."""
-        masks = torch.zeros(self._shape, dtype=torch.bool, device=self.rows.device)
+    def select(self, threshold: Tensor, dtype: torch.dtype = torch.bool) -> Tensor:
+        """Masks {p > threshold}, (B, C, *spatial); as int64 they are labels of one channel."""
+        masks = torch.zeros(self._shape, dtype=dtype, device=self.rows.device)
         cut = self._cut(threshold)
         for b, c, p in self._row_blocks(self._live(threshold)):
             masks[b, c, p] = self._block(b, c, p) > _column(cut, b, c)
