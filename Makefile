@@ -54,10 +54,12 @@ clean: ## delete .venv, caches and build results
 	@find rankseg rankseg_integrations tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is the last thing written: an interrupted installation is taken up again.
+# sam2 is a source archive that wants torch to build: without isolation it takes the one installed.
 $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(MAKE) --no-print-directory venv
 	@echo "==> installing rankseg and its tools into $(VENV) (torch is large: minutes the first time)"
 	@$(PIP) install -qq --editable ".[test,dev]"
+	@SAM2_BUILD_CUDA=0 $(PIP) install -qq --no-build-isolation sam2
 	@touch $@
 
 # Debian's Python may come without ensurepip: then its own pip fills the environment.

@@ -48,8 +48,8 @@ COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_cuda": {"triton"}}
 """Files that may import a compiler; nothing imports these files before they are needed."""
 GUESTS = {
     *("ai_edge_litert", "dask", "imgviz", "lightning", "matplotlib", "monai", "nnunetv2", "numba"),
-    *("PIL", "rich", "safetensors", "segment_anything", "torchmetrics", "torchvision"),
-    *("transformers", "typer"),
+    *("PIL", "rich", "safetensors", "sam2", "segment_anything", "timm", "torchmetrics"),
+    *("torchvision", "transformers", "typer"),
 }
 
 
@@ -121,7 +121,7 @@ def test_layers(path: Path) -> None:
         private = {"_require", "validation"} if own == "_common" else set()
         assert core <= {"", "functional"} | private
         adapters = {component(name) for name in seen if name.startswith("rankseg_integrations")}
-        assert adapters <= {"_common"}
+        assert adapters <= {"_common", own}
         assert third_parties(path) <= HOUSEHOLD | {own}
     elif own in LAYERS:
         assert core <= LAYERS[own]
@@ -133,7 +133,10 @@ def test_layers(path: Path) -> None:
         assert not any(name.startswith("rankseg_integrations") for name in seen)
 
 
-@pytest.mark.parametrize("module", ["rankseg", "rankseg.functional", "rankseg_integrations.torch"])
+@pytest.mark.parametrize(
+    "module",
+    ["rankseg", "rankseg.functional", "rankseg_integrations.sam", "rankseg_integrations.torch"],
+)
 def test_import_loads_no_framework_but_torch(module: str) -> None:
     script = f"import sys, {module}; print(*sorted(sys.modules), sep='\\n')"
     done = subprocess.run(

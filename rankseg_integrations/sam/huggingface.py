@@ -1,0 +1,337 @@
+"""Hugging Face's SAM models: from their outputs to masks at the size of the image.
+
+The processor of the model brings logits to that size and does everything but the cut. Which
+family an output belongs to is read from its fields, the geometry from the processor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankseg_integrations._common import check_tensor, parse_size
+from rankseg_integrations.sam.threshold import ProbsThreshold, RankSEGThreshold, positive
+
+_ABSENT = -1024.0
+"""Logit that the video models give every pixel of an object they find absent."""
+
+
+def restore_mask_logits(
+    outputs: Any,
+    original_sizes: Any,
+    reshaped_input_sizes: Any = None,
+    *,
+    processor: Any,
+    empty_absent: bool = False,
+) -> list[Tensor]:
+    """Mask logits at the size of each image, before any cut.
+
+    For SAM, SAM-HQ, SAM 2, EdgeTAM and the SAM 3 tracker: `processor` resizes them as it would
+    for its own masks, through the padded square for SAM and SAM-HQ, straight for the others.
+    Gradients pass.
+
+    Parameters
+    ----------
+    outputs : ModelOutput
+        What the model returned: ``pred_masks`` (B, P, M, h, w) and ``iou_scores``, for B images,
+        P prompts and M masks a prompt.
+    original_sizes : sequence of (H, W), Tensor or ndarray of shape (B, 2)
+        ``inputs["original_sizes"]``.
+    reshaped_input_sizes : the same, for SAM and SAM-HQ only
+        ``inputs["reshaped_input_sizes"]``: what of the square is no padding.
+    processor : SamProcessor, SamHQProcessor, Sam2Processor, Sam3TrackerProcessor
+        The model's own, or its image processor.
+    empty_absent : bool, default False
+        Give the masks of a prompt whose ``object_score_logits`` is not positive the logit -1024,
+        as the video models do. The image models' official masks ignore that score.
+
+    Returns
+    -------
+    list of Tensor, shape (P, M, H, W)
+        In the type of ``pred_masks``. ``sigmoid`` makes them probabilities.
+
+    Raises
+    ------
+    TypeError
+        If the outputs or the processor belong to another family; the message says which function
+        takes them. If logits are not floating-point, or on the meta device.
+    ValueError
+        If there are not as many sizes as images, a size is not positive, or outputs and processor
+        do not belong together.
+    """
+    return list(_restored(outputs, original_sizes, reshaped_input_sizes, processor, empty_absent))
+
+
+def post_process_masks(
+    outputs: Any,
+    original_sizes: Any,
+    reshaped_input_sizes: Any = None,
+    *,
+    processor: Any,
+    metric: str = "dice",
+    empty_absent: bool = False,
+    apply_non_overlapping_constraints: bool = False,
+    **options: Any,
+) -> list[Tensor]:
+    """Masks with the largest expected Dice or IoU, where the processor's would cut at 0.
+
+    Parameters
+    ----------
+    outputs, original_sizes, reshaped_input_sizes, processor, empty_absent
+        As for `restore_mask_logits`.
+    metric : str, default 'dice'
+        What to maximise; ``'acc'`` gives the masks of ``processor.post_process_masks``.
+    apply_non_overlapping_constraints : bool, default False
+        Leave each pixel to the prompt whose logit is largest there, before the decision: the
+        prompts of an image are then taken to show different objects.
+    **options
+        Passed to `RankSEGThreshold`: ``temperature``, ``mask_threshold``, ``solver`` and so on.
+
+    Returns
+    -------
+    list of Tensor, bool (P, M, H, W)
+        One image at a time is held at full size.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `restore_mask_logits` and `RankSEGThreshold`.
+    """
+    threshold = RankSEGThreshold(metric, **options)
+    images = _restored(outputs, original_sizes, reshaped_input_sizes, processor, empty_absent)
+    if apply_non_overlapping_constraints:
+        images = map(_one_prompt_a_pixel, images)
+    return [threshold.above(logits) for logits in images]
+
+
+def post_process_instance_segmentation(
+    outputs: Any,
+    *,
+    processor: Any,
+    threshold: float = 0.3,
+    target_sizes: Any = None,
+    metric: str = "dice",
+    temperature: float = 1.0,
+    **options: Any,
+) -> list[dict[str, Tensor]]:
+    """Instances of SAM 3, each with the mask of the largest expected Dice or IoU.
+
+    Which instances there are, their scores (times the presence of the concept) and scaled boxes
+    are the processor's; boxes are the model's and not drawn around the masks.
+
+    Parameters
+    ----------
+    outputs : Sam3ImageSegmentationOutput
+        ``pred_masks`` (B, Q, h, w), ``pred_logits``, ``pred_boxes`` and ``presence_logits``.
+    processor : Sam3Processor
+        Or its image processor.
+    threshold : float, default 0.3
+        Instances with a larger score are kept.
+    target_sizes : sequence of (H, W), Tensor or ndarray of shape (B, 2), optional
+        Without them masks keep the model's size, and boxes lie in [0, 1].
+    metric : str, default 'dice'
+        What to maximise; ``'acc'`` gives the processor's own masks.
+    temperature : float > 0, default 1
+        Divides the mask logits; see `RankSEGThreshold`.
+    **options
+        Passed to `rankseg.RankSEG`: ``solver``, ``smooth``, ``pruning_prob`` and so on.
+
+    Returns
+    -------
+    list of dict
+        ``scores`` (N,), ``boxes`` (N, 4) as x1, y1, x2, y2, and ``masks`` int64 (N, H, W).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `restore_mask_logits`.
+
+    Notes
+    -----
+    The processor resizes probabilities, not logits.
+    """
+    wanted = ("pred_masks", "pred_logits", "pred_boxes")
+    decide = ProbsThreshold(metric, **options)
+    outputs = _sam3(outputs, wanted, temperature, decide)
+    official = _method(processor, "post_process_instance_segmentation")
+    sizes = _optional_sizes(target_sizes, len(outputs.pred_masks))
+    found: list[dict[str, Tensor]] = official(
+        outputs, threshold=threshold, mask_threshold=decide, target_sizes=sizes
+    )
+    return found
+
+
+def post_process_semantic_segmentation(
+    outputs: Any,
+    *,
+    processor: Any,
+    target_sizes: Any = None,
+    metric: str = "dice",
+    temperature: float = 1.0,
+    **options: Any,
+) -> list[Tensor]:
+    """Pixels of the prompted concept in SAM 3, with the largest expected Dice or IoU.
+
+    Parameters
+    ----------
+    outputs : Sam3ImageSegmentationOutput
+        ``semantic_seg`` (B, 1, h, w).
+    processor, target_sizes, metric, temperature, **options
+        As for `post_process_instance_segmentation`.
+
+    Returns
+    -------
+    list of Tensor, int64 (H, W)
+        1 where the concept is, 0 elsewhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `restore_mask_logits`.
+    """
+    decide = ProbsThreshold(metric, **options)
+    outputs = _sam3(outputs, ("semantic_seg",), temperature, decide)
+    official = _method(processor, "post_process_semantic_segmentation")
+    sizes = _optional_sizes(target_sizes, len(outputs.semantic_seg))
+    found: list[Tensor] = official(outputs, target_sizes=sizes, threshold=decide)
+    return found
+
+
+def _restored(
+    outputs: Any, original_sizes: Any, reshaped_input_sizes: Any, processor: Any, empty_absent: bool
+) -> Iterator[Tensor]:
+    """Check everything, then restore one image at a time."""
+    fields = _fields(outputs, ("pred_masks", "iou_scores"))
+    masks = fields["pred_masks"]
+    official = _method(processor, "post_process_masks")
+    padded = _restores_through_padding(processor)
+    if padded == ("object_score_logits" in fields):
+        kinds = ("SAM and SAM-HQ", "SAM 2, EdgeTAM and the SAM 3 tracker")
+        raise ValueError(
+            f"{type(outputs).__name__} and {type(processor).__name__} do not belong together: "
+            f"the outputs are of {kinds[padded]}, the processor is for {kinds[not padded]}; pass "
+            "the model's own processor"
+        )
+    sizes = {"original_sizes": _sizes("original_sizes", original_sizes, len(masks))}
+    if padded:
+        name = "reshaped_input_sizes"
+        sizes[name] = _sizes(name, reshaped_input_sizes, len(masks))
+    elif reshaped_input_sizes is not None:
+        raise ValueError(
+            f"{type(processor).__name__} resizes masks straight to the original size: leave "
+            "reshaped_input_sizes out"
+        )
+    if empty_absent:
+        masks = _without_absent(masks, fields)
+    for k in range(len(masks)):
+        mine = {name: [size[k]] for name, size in sizes.items()}
+        yield official(masks[k : k + 1], **mine, binarize=False)[0]
+
+
+def _without_absent(masks: Tensor, fields: Mapping[str, Any]) -> Tensor:
+    scores = fields.get("object_score_logits")
+    if scores is None:
+        raise ValueError(
+            "empty_absent needs object_score_logits, which SAM and SAM-HQ do not predict; "
+            f"got {', '.join(fields)}"
+        )
+    return masks.where(scores[..., None, None] > 0, _ABSENT)
+
+
+def _one_prompt_a_pixel(logits: Tensor) -> Tensor:
+    """Rule each pixel of (P, M, H, W) out for all prompts but that of the largest logit."""
+    prompts = torch.arange(len(logits), device=logits.device)[:, None, None, None]
+    return logits.masked_fill(logits.argmax(0, keepdim=True) != prompts, -math.inf)
+
+
+def _sam3(outputs: Any, wanted: Sequence[str], temperature: float, decide: ProbsThreshold) -> Any:
+    """SAM 3's outputs, checked, the logits in the first of the fields wanted divided."""
+    fields = _fields(outputs, wanted)
+    for name in {*wanted, "presence_logits"} & set(fields):
+        if fields[name].isnan().any():
+            raise ValueError(f"{name} contains NaN; check the model's output")
+    temperature = positive("temperature", temperature)
+    if decide.is_plain:
+        return outputs
+    logits = fields[wanted[0]]
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return dataclasses.replace(outputs, **{wanted[0]: wide / temperature})
+
+
+def _fields(outputs: Any, wanted: Sequence[str]) -> dict[str, Any]:
+    """Fields of the outputs that are there, those wanted among them."""
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"outputs must be what a model returned, got {_elsewhere(outputs)}")
+    fields = {name: value for name, value in outputs.items() if value is not None}
+    if not set(wanted) <= set(fields):
+        raise TypeError(
+            f"outputs must hold {', '.join(wanted)}; got {type(outputs).__name__} with "
+            f"{', '.join(fields)}: {_advice(set(fields))}"
+        )
+    for name in wanted:
+        check_tensor(name, fields[name])
+    return fields
+
+
+def _elsewhere(outputs: Any) -> str:
+    name = type(outputs).__name__
+    if isinstance(outputs, (tuple, list)):
+        return (
+            f"a {name}: call the model with return_dict=True; for segment_anything use "
+            "RankSEGSamPredictor, for sam2 SAM2ImagePredictor(mask_threshold=RankSEGThreshold())"
+        )
+    if isinstance(outputs, Tensor):
+        return f"a {name}: pass the whole outputs, or compare logits with RankSEGThreshold()"
+    return name
+
+
+def _advice(fields: set[str]) -> str:
+    """Name the function that takes outputs with these fields."""
+    if {"pred_masks", "iou_scores"} <= fields:
+        return "use post_process_masks"
+    if {"pred_masks", "object_ids"} <= fields:
+        return (
+            "for videos pass mask_threshold=RankSEGThreshold() to the processor's "
+            "post_process_masks"
+        )
+    if "pred_logits" in fields or "semantic_seg" in fields:
+        return (
+            "SAM 3's are for post_process_instance_segmentation and "
+            "post_process_semantic_segmentation"
+        )
+    return "for models that are no SAM use rankseg_integrations.transformers"
+
+
+def _method(processor: Any, name: str) -> Any:
+    """Look up the official method, on the processor or its image processor."""
+    found = getattr(processor, name, None)
+    if found is None:
+        raise TypeError(
+            f"processor must be the SAM model's own and have {name}, got {type(processor).__name__}"
+        )
+    return found
+
+
+def _restores_through_padding(processor: Any) -> bool:
+    """Whether masks come back through the padded square: then their size in it must be given."""
+    images = getattr(processor, "image_processor", processor)
+    return "reshaped_input_sizes" in inspect.signature(images.post_process_masks).parameters
+
+
+def _optional_sizes(sizes: Any, count: int) -> list[tuple[int, ...]] | None:
+    return None if sizes is None else _sizes("target_sizes", sizes, count)
+
+
+def _sizes(name: str, sizes: Any, count: int) -> list[tuple[int, ...]]:
+    if sizes is None or isinstance(sizes, Mapping):
+        raise TypeError(f"{name} must hold (H, W) of each image, got {type(sizes).__name__}")
+    parsed = [parse_size(size) for size in sizes]
+    if len(parsed) != count or any(len(size) != 2 for size in parsed):
+        raise ValueError(f"{name} must hold (H, W) of each of {count} images, got {parsed}")
+    return parsed

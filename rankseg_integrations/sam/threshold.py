@@ -1,0 +1,203 @@
+"""A mask threshold that every mask chooses for itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankseg import RankSEG
+from rankseg_integrations._common import check_tensor
+
+_ABOVE = (Tensor.gt, torch.gt)
+_NOT_ABOVE = (Tensor.le, torch.le)
+
+# Interpolation weights that sum to 1 + 1e-7 lift a probability of 1 above 1 (measured).
+_ROUNDING = 1e-6
+
+
+class MaskThreshold:
+    """What stands to the right of ``values > threshold`` where a library makes its masks.
+
+    PyTorch hands a comparison to the operand that defines ``__torch_function__``: `above` answers
+    it. In sums, as in the stability scores of mask generators, the object is the number whose
+    place it takes.
+
+    Parameters
+    ----------
+    rankseg : RankSEG
+        Decides probabilities, or logits with ``activation='sigmoid'``.
+    number : float
+        The library's own threshold.
+    """
+
+    def __init__(self, rankseg: RankSEG, number: float) -> None:
+        self.rankseg = rankseg
+        self.number = number
+
+    def above(self, values: Tensor) -> Tensor:
+        """Masks, bool (..., H, W), of logits or probabilities (..., H, W), one by one."""
+        name = "probs" if self.rankseg.settings.activation == "none" else "logits"
+        _check(values, name)
+        if self.is_plain:
+            # No sigmoid: in float32 that of a logit below 6e-8 is 0.5, and 0.5 is not above 0.5.
+            _refuse_nan(values, name)
+            return values > self.number
+        rows = self._readable(values).reshape(-1, 1, *values.shape[-2:])
+        masks: Tensor = self.rankseg(rows)
+        return masks.reshape(values.shape)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the masks are those that the number itself would make."""
+        settings = self.rankseg.settings
+        return settings.metric == "acc" and settings.solver != "TR"
+
+    def _readable(self, values: Tensor) -> Tensor:
+        """Turn values that are compared with `number` into what `rankseg` reads."""
+        raise NotImplementedError
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Answer ``values > threshold`` and its opposite; PyTorch refuses everything else."""
+        if func not in _ABOVE + _NOT_ABOVE or not isinstance(args[-1], cls):
+            return NotImplemented
+        values, threshold = args
+        masks = threshold.above(values)
+        return masks if func in _ABOVE else ~masks
+
+    def __float__(self) -> float:
+        """Be the number."""
+        return self.number
+
+    def __add__(self, offset: float) -> float:
+        """Give the number, raised."""
+        return self.number + offset
+
+    def __sub__(self, offset: float) -> float:
+        """Give the number, lowered."""
+        return self.number - offset
+
+
+class RankSEGThreshold(MaskThreshold):
+    """A ``mask_threshold`` that gives each mask the largest expected Dice or IoU.
+
+    ``logits > RankSEGThreshold(metric="dice")`` is bool, in the shape of the logits (..., H, W):
+    each mask gets its own cut. Pass it where a SAM library takes or keeps a ``mask_threshold``.
+    Stability scores, which add an offset to the threshold, stay as they are.
+
+    Parameters
+    ----------
+    metric : str, default 'dice'
+        What to maximise, as in `rankseg.RankSEG`. ``'acc'`` makes the library's own masks, bit
+        for bit.
+    temperature : float > 0, default 1
+        Logits are divided by it. Above 1 probabilities move towards 0.5: SAM is surer than it is
+        right, so RankSEG gains by a temperature fitted on masks with ground truth. 1 changes
+        nothing; accuracy does not depend on it.
+    mask_threshold : float, default 0
+        The number it takes the place of: the logit that means a probability of 0.5.
+    **options
+        Passed to `rankseg.RankSEG`: ``solver``, ``smooth``, ``pruning_prob`` and so on. With the
+        default ``pruning_prob=0.5`` just those masks are empty that the library leaves empty.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a temperature or threshold that is no such number, or what `rankseg.RankSEG` refuses.
+        A comparison raises them for logits that are NaN, not floating-point, or without pixels
+        or values.
+
+    Notes
+    -----
+    Tensors only: NumPy does not ask the right operand. ``<=`` gives the opposite mask.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[[4.0, -0.4, -3.0]]])
+    >>> logits > RankSEGThreshold("dice")
+    tensor([[[ True,  True, False]]])
+    >>> logits > RankSEGThreshold("acc")
+    tensor([[[ True, False, False]]])
+    """
+
+    def __init__(
+        self,
+        metric: str = "dice",
+        *,
+        temperature: float = 1.0,
+        mask_threshold: float = 0.0,
+        **options: Any,
+    ) -> None:
+        rankseg = RankSEG(metric, "multilabel", activation="sigmoid", **options)
+        super().__init__(rankseg, _finite("mask_threshold", mask_threshold))
+        self.temperature = positive("temperature", temperature)
+
+    def __repr__(self) -> str:
+        """Configuration as it would be written."""
+        return (
+            f"RankSEGThreshold({self.rankseg.extra_repr()}, temperature={self.temperature}, "
+            f"mask_threshold={self.number})"
+        )
+
+    def _readable(self, values: Tensor) -> Tensor:
+        if self.number == 0.0 and self.temperature == 1.0:
+            return values
+        wide = values.to(torch.promote_types(values.dtype, torch.float32))
+        return (wide - self.number) / self.temperature
+
+
+class ProbsThreshold(MaskThreshold):
+    """The same for code that compares probabilities with 0.5, as that of SAM 3 does."""
+
+    def __init__(self, metric: str = "dice", **options: Any) -> None:
+        super().__init__(RankSEG(metric, "multilabel", **options), 0.5)
+
+    def _readable(self, values: Tensor) -> Tensor:
+        if values.numel() and 1.0 < values.max() <= 1.0 + _ROUNDING:
+            return values.clamp(max=1.0)
+        return values
+
+
+def positive(name: str, value: object) -> float:
+    """Return a finite number above 0; raise, with what was got, for anything else."""
+    number = _finite(name, value)
+    if number <= 0.0:
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+    return number
+
+
+def _finite(name: str, value: object) -> float:
+    if isinstance(value, MaskThreshold):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return float(value)
+
+
+def _check(values: Tensor, name: str) -> None:
+    check_tensor(name, values)
+    if values.ndim < 2 or 0 in values.shape[-2:]:
+        raise ValueError(
+            f"{name} must have shape (..., H, W) with pixels, got {tuple(values.shape)}"
+        )
+
+
+def _refuse_nan(values: Tensor, name: str) -> None:
+    """Refuse what the core would: a comparison with NaN is False, and tells nobody."""
+    if values.numel() and values.amin().isnan():
+        raise ValueError(
+            f"{name} of shape {tuple(values.shape)} contain NaN; check the model's output"
+        )
