@@ -246,3 +246,29 @@ def original_sam(size: int = SIZE) -> Any:
         for values in network.layers[-1].parameters():
             values.data *= 100
     return sam
+
+
+def sam2_package() -> Any:
+    """Build a model of the ``sam2`` package; its parts for video are left out."""
+    base = pytest.importorskip("sam2.modeling.sam2_base")
+    encoder = pytest.importorskip("sam2.modeling.backbones.image_encoder")
+    hiera = pytest.importorskip("sam2.modeling.backbones.hieradet")
+    positions = pytest.importorskip("sam2.modeling.position_encoding")
+    torch.manual_seed(0)
+    trunk = hiera.Hiera(
+        **{"embed_dim": 8, "stages": (1, 1, 2, 1), "global_att_blocks": (3,)},
+        **{"window_spec": (4, 4, 2, 2), "window_pos_embed_bkg_spatial_size": (7, 7)},
+    )
+    neck = encoder.FpnNeck(
+        positions.PositionEmbeddingSine(32), 32, [64, 32, 16, 8], fpn_top_down_levels=[2, 3]
+    )
+    sam = base.SAM2Base(
+        **{"image_encoder": encoder.ImageEncoder(trunk, neck, scalp=1), "image_size": SIZE},
+        **{"memory_attention": torch.nn.Identity(), "memory_encoder": torch.nn.Identity()},
+        **{"directly_add_no_mem_embed": True, "use_high_res_features_in_sam": True},
+        **{"iou_prediction_use_sigmoid": True, "pred_obj_scores": True},
+    ).eval()
+    for network in sam.sam_mask_decoder.output_hypernetworks_mlps:
+        for values in network.layers[-1].parameters():
+            values.data *= 100
+    return sam

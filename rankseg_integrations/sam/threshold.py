@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -13,9 +12,6 @@ from torch import Tensor
 from rankseg import RankSEG
 from rankseg_integrations._common import check_tensor
 
-_ABOVE = (Tensor.gt, torch.gt)
-_NOT_ABOVE = (Tensor.le, torch.le)
-
 # Interpolation weights that sum to 1 + 1e-7 lift a probability of 1 above 1 (measured).
 _ROUNDING = 1e-6
 
@@ -23,9 +19,9 @@ _ROUNDING = 1e-6
 class MaskThreshold:
     """What stands to the right of ``values > threshold`` where a library makes its masks.
 
-    PyTorch hands a comparison to the operand that defines ``__torch_function__``: `above` answers
-    it. In sums, as in the stability scores of mask generators, the object is the number whose
-    place it takes.
+    A tensor does not know this object and leaves the comparison to it, by Python's rules: `above`
+    answers. In sums, as in the stability scores of mask generators, it is the number whose place
+    it takes.
 
     Parameters
     ----------
@@ -34,6 +30,8 @@ class MaskThreshold:
     number : float
         The library's own threshold.
     """
+
+    __array_ufunc__ = None  # NumPy leaves the comparison, too, instead of trying each element
 
     def __init__(self, rankseg: RankSEG, number: float) -> None:
         self.rankseg = rankseg
@@ -61,20 +59,13 @@ class MaskThreshold:
         """Turn values that are compared with `number` into what `rankseg` reads."""
         raise NotImplementedError
 
-    @classmethod
-    def __torch_function__(
-        cls,
-        func: Callable[..., Any],
-        types: tuple[type, ...],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Answer ``values > threshold`` and its opposite; PyTorch refuses everything else."""
-        if func not in _ABOVE + _NOT_ABOVE or not isinstance(args[-1], cls):
-            return NotImplemented
-        values, threshold = args
-        masks = threshold.above(values)
-        return masks if func in _ABOVE else ~masks
+    def __lt__(self, values: Tensor) -> Tensor:
+        """Answer ``values > threshold``, which the tensor leaves to its right operand."""
+        return self.above(values)
+
+    def __ge__(self, values: Tensor) -> Tensor:
+        """Answer ``values <= threshold``: the opposite mask."""
+        return ~self.above(values)
 
     def __float__(self) -> float:
         """Be the number."""
@@ -120,7 +111,8 @@ class RankSEGThreshold(MaskThreshold):
 
     Notes
     -----
-    Tensors only: NumPy does not ask the right operand. ``<=`` gives the opposite mask.
+    ``logits <= threshold`` gives the opposite masks. Tensors only, and operators only:
+    ``torch.gt`` does not ask its right operand.
 
     Examples
     --------
@@ -187,7 +179,9 @@ def _finite(name: str, value: object) -> float:
     return float(value)
 
 
-def _check(values: Tensor, name: str) -> None:
+def _check(values: object, name: str) -> None:
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(values).__name__}")
     check_tensor(name, values)
     if values.ndim < 2 or 0 in values.shape[-2:]:
         raise ValueError(
