@@ -22,6 +22,8 @@ from rankseg_integrations.sam import (
 )
 
 transformers = pytest.importorskip("transformers")
+# SAM-HQ's processor warns of its own argument in transformers 4.57.
+pytestmark = pytest.mark.filterwarnings("ignore:The following named arguments are not valid")
 SIZES = [(48, 80), (60, 40)]
 SCORED = ["sam2", "sam3_tracker", "edgetam"]
 """Families that predict whether the object is there."""
@@ -230,7 +232,7 @@ def generate(family: Prompted, **options: Any) -> dict[str, Any]:
         image_processor=family.processor.image_processor,
     )
     picture = pytest.importorskip("PIL.Image").fromarray(image(SIZE, SIZE))
-    lax = {"points_per_crop": 4, "points_per_batch": 7, "pred_iou_thresh": -10.0}
+    lax = {"points_per_crop": 4, "points_per_batch": 8, "pred_iou_thresh": -10.0}
     found = pipe(picture, **{**lax, "stability_score_thresh": 0.5, **options})
     return {
         "masks": [torch.as_tensor(mask) for mask in found["masks"]],
@@ -253,12 +255,19 @@ def spread_family(family: Prompted, monkeypatch: pytest.MonkeyPatch) -> Prompted
     return family
 
 
-@pytest.mark.parametrize("crops", [0, 1])
-def test_the_pipeline_with_accuracy_is_the_official_one(
-    spread_family: Prompted, crops: int
-) -> None:
-    options = {"crops_n_layers": crops}
-    expected = generate(spread_family, **options)
+def test_the_pipeline_with_accuracy_is_the_official_one(spread_family: Prompted) -> None:
+    expected = generate(spread_family)
+    found = generate(spread_family, mask_threshold=RankSEGThreshold("acc"))
+    assert len(expected["masks"]) > 0
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_the_pipeline_with_crops(spread_family: Prompted) -> None:
+    options = {"crops_n_layers": 1}
+    try:
+        expected = generate(spread_family, **options)
+    except (RuntimeError, ValueError) as error:
+        pytest.skip(f"the pipeline of this version of transformers takes no crops: {error}")
     found = generate(spread_family, mask_threshold=RankSEGThreshold("acc"), **options)
     assert len(expected["masks"]) > 0
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
@@ -488,7 +497,7 @@ def test_missing_fields_of_sam3_are_named(sam3: tuple[Any, Any], field: str) -> 
 # --- bad values ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+BAD_SIZES = pytest.mark.parametrize(
     ("sizes", "error", "message"),
     [
         ([(48, 80)], ValueError, r"of each of 2 images, got \[\(48, 80\)\]"),
@@ -502,8 +511,11 @@ def test_missing_fields_of_sam3_are_named(sam3: tuple[Any, Any], field: str) -> 
     ],
     ids=["few", "many", "axes", "zero", "negative", "float", "flat", "inputs"],
 )
+
+
+@BAD_SIZES
 def test_bad_sizes_are_refused(
-    family: Prompted, sam3: tuple[Any, Any], sizes: Any, error: type[Exception], message: str
+    family: Prompted, sizes: Any, error: type[Exception], message: str
 ) -> None:
     outputs, good = run(family)
     with pytest.raises(error, match=message):
@@ -511,6 +523,12 @@ def test_bad_sizes_are_refused(
     if family.padded:
         with pytest.raises(error, match=message):
             restore_mask_logits(outputs, good[0], sizes, processor=family.processor)
+
+
+@BAD_SIZES
+def test_bad_sizes_for_sam3_are_refused(
+    sam3: tuple[Any, Any], sizes: Any, error: type[Exception], message: str
+) -> None:
     for decide in (post_process_instance_segmentation, post_process_semantic_segmentation):
         with pytest.raises(error, match=message):
             decide(sam3[0], processor=sam3[1], target_sizes=sizes)
@@ -543,11 +561,14 @@ def test_nan_in_sam3_is_refused(sam3: tuple[Any, Any], field: str, metric: str) 
         post_process_instance_segmentation(outputs, processor=sam3[1], metric=metric)
 
 
-def test_tensors_without_values_are_refused(family: Prompted, sam3: tuple[Any, Any]) -> None:
+def test_tensors_without_values_are_refused(family: Prompted) -> None:
     outputs, sizes = run(family)
     outputs.pred_masks = outputs.pred_masks.to("meta")
     with pytest.raises(TypeError, match="pred_masks must be a dense tensor with values; got a met"):
         post_process_masks(outputs, *sizes, processor=family.processor)
+
+
+def test_sam3s_tensors_without_values_are_refused(sam3: tuple[Any, Any]) -> None:
     outputs = sam3[0].__class__(**sam3[0])
     outputs.semantic_seg = outputs.semantic_seg.to("meta")
     with pytest.raises(TypeError, match="semantic_seg must be a dense tensor"):
