@@ -146,7 +146,7 @@ class RankSEGThreshold(MaskThreshold):
         if self.number == 0.0 and self.temperature == 1.0:
             return values
         wide = values.to(torch.promote_types(values.dtype, torch.float32))
-        return (wide - self.number) / self.temperature
+        return wide.sub(self.number).div_(self.temperature)
 
 
 class ProbsThreshold(MaskThreshold):
