@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def example(folder: Path, *options: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(ROOT / "examples" / "sam.py"), *options],
         **{"cwd": folder, "capture_output": True, "text": True, "check": False},
-        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -114,8 +115,6 @@ def test_the_example_decides_and_draws(tmp_path: Path) -> None:
         assert cut < best
         assert before + 0.01 < after <= 1
     assert (tmp_path / "masks.png").read_bytes().startswith(b"\x89PNG")
-    plain = rows(example(tmp_path, "--metric", "acc"))
-    assert [row[2] for row in plain] == [row[3] for row in plain]
 
 
 @pytest.mark.slow
