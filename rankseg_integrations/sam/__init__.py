@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from rankseg_integrations.sam.huggingface import (
-    post_process_instance_segmentation,
-    post_process_masks,
-    post_process_semantic_segmentation,
+    postprocess_instance_segmentation,
+    postprocess_masks,
+    postprocess_semantic_segmentation,
     restore_mask_logits,
 )
 from rankseg_integrations.sam.threshold import RankSEGThreshold
@@ -21,9 +21,9 @@ from rankseg_integrations.sam.threshold import RankSEGThreshold
 __all__ = [
     "RankSEGSamPredictor",
     "RankSEGThreshold",
-    "post_process_instance_segmentation",
-    "post_process_masks",
-    "post_process_semantic_segmentation",
+    "postprocess_instance_segmentation",
+    "postprocess_masks",
+    "postprocess_semantic_segmentation",
     "restore_mask_logits",
 ]
 

@@ -68,7 +68,7 @@ def restore_mask_logits(
     return list(_restored(outputs, original_sizes, reshaped_input_sizes, processor, empty_absent))
 
 
-def post_process_masks(
+def postprocess_masks(
     outputs: Any,
     original_sizes: Any,
     reshaped_input_sizes: Any = None,
@@ -110,7 +110,7 @@ def post_process_masks(
     return [threshold.above(logits) for logits in images]
 
 
-def post_process_instance_segmentation(
+def postprocess_instance_segmentation(
     outputs: Any,
     *,
     processor: Any,
@@ -167,7 +167,7 @@ def post_process_instance_segmentation(
     return found
 
 
-def post_process_semantic_segmentation(
+def postprocess_semantic_segmentation(
     outputs: Any,
     *,
     processor: Any,
@@ -183,7 +183,7 @@ def post_process_semantic_segmentation(
     outputs : Sam3ImageSegmentationOutput
         ``semantic_seg`` (B, 1, h, w).
     processor, target_sizes, metric, temperature, **options
-        As for `post_process_instance_segmentation`.
+        As for `postprocess_instance_segmentation`.
 
     Returns
     -------
@@ -294,7 +294,7 @@ def _elsewhere(outputs: Any) -> str:
 def _advice(fields: set[str]) -> str:
     """Name the function that takes outputs with these fields."""
     if {"pred_masks", "iou_scores"} <= fields:
-        return "use post_process_masks"
+        return "use postprocess_masks"
     if {"pred_masks", "object_ids"} <= fields:
         return (
             "for videos pass mask_threshold=RankSEGThreshold() to the processor's "
@@ -302,8 +302,8 @@ def _advice(fields: set[str]) -> str:
         )
     if "pred_logits" in fields or "semantic_seg" in fields:
         return (
-            "SAM 3's are for post_process_instance_segmentation and "
-            "post_process_semantic_segmentation"
+            "SAM 3's are for postprocess_instance_segmentation and "
+            "postprocess_semantic_segmentation"
         )
     return "for models that are no SAM use rankseg_integrations.transformers"
 

@@ -43,7 +43,7 @@ class RankSEGSamPredictor(SamPredictor):  # type: ignore[misc]  # the guest is u
                 f"sam_model must be a segment_anything model with a mask_threshold, got "
                 f"{type(sam_model).__name__}: for SAM2ImagePredictor of sam2 pass "
                 "mask_threshold=RankSEGThreshold(...), for models of transformers use "
-                "post_process_masks"
+                "postprocess_masks"
             )
         model = copy.copy(sam_model)  # shares every weight and buffer, even if moved later
         number = float(sam_model.mask_threshold)

@@ -136,7 +136,7 @@ class RankSEGThreshold(MaskThreshold):
         self.temperature = positive("temperature", temperature)
 
     def __repr__(self) -> str:
-        """Configuration as it would be written."""
+        """Configuration, that of `RankSEG` included."""
         return (
             f"RankSEGThreshold({self.rankseg.extra_repr()}, temperature={self.temperature}, "
             f"mask_threshold={self.number})"

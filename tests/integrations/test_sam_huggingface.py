@@ -15,9 +15,9 @@ from torch import Tensor
 from rankseg import RankSEG
 from rankseg_integrations.sam import (
     RankSEGThreshold,
-    post_process_instance_segmentation,
-    post_process_masks,
-    post_process_semantic_segmentation,
+    postprocess_instance_segmentation,
+    postprocess_masks,
+    postprocess_semantic_segmentation,
     restore_mask_logits,
 )
 
@@ -94,7 +94,7 @@ def test_with_accuracy_masks_are_the_processors(family: Prompted, dtype: torch.d
     outputs.pred_masks = outputs.pred_masks.to(dtype)
     outputs.pred_masks[0, 0, 0] = 1e-9
     expected = official(family, outputs, sizes)
-    found = post_process_masks(outputs, *sizes, processor=family.processor, metric="acc")
+    found = postprocess_masks(outputs, *sizes, processor=family.processor, metric="acc")
     equal(found, expected)
     assert found[0].dtype == torch.bool
     assert expected[0][0, 0].all(), "a logit of 1e-9 is above 0"
@@ -105,7 +105,7 @@ def test_with_accuracy_masks_are_the_processors(family: Prompted, dtype: torch.d
 def test_masks_are_decided_on_probabilities_of_full_size(family: Prompted, metric: str) -> None:
     outputs, sizes = run(family)
     logits = official(family, outputs, sizes, binarize=False)
-    found = post_process_masks(outputs, *sizes, processor=family.processor, metric=metric)
+    found = postprocess_masks(outputs, *sizes, processor=family.processor, metric=metric)
     equal(found, [best(image.sigmoid(), metric) for image in logits])
     assert sum(mask.sum() for mask in found) > sum((image > 0).sum() for image in logits)
 
@@ -116,11 +116,11 @@ def test_the_processor_itself_takes_the_threshold(family: Prompted) -> None:
     found = official(family, outputs, sizes, mask_threshold=threshold)
     equal(
         found,
-        post_process_masks(
+        postprocess_masks(
             outputs, *sizes, processor=family.processor, metric="iou", temperature=2.0
         ),
     )
-    cold = post_process_masks(outputs, *sizes, processor=family.processor, metric="iou")
+    cold = postprocess_masks(outputs, *sizes, processor=family.processor, metric="iou")
     assert not torch.equal(found[0], cold[0])
 
 
@@ -128,26 +128,26 @@ def test_another_threshold_is_a_shift_of_the_logits(family: Prompted) -> None:
     outputs, sizes = run(family)
     options = {"processor": family.processor, "mask_threshold": 0.8}
     equal(
-        post_process_masks(outputs, *sizes, metric="acc", **options),
+        postprocess_masks(outputs, *sizes, metric="acc", **options),
         official(family, outputs, sizes, mask_threshold=0.8),
     )
     logits = official(family, outputs, sizes, binarize=False)
-    decided = post_process_masks(outputs, *sizes, **options)
+    decided = postprocess_masks(outputs, *sizes, **options)
     equal(decided, [best((image - 0.8).double().sigmoid()) for image in logits])
 
 
 def test_sizes_may_be_lists_tuples_tensors_or_arrays(family: Prompted) -> None:
     outputs, sizes = run(family)
-    expected = post_process_masks(outputs, *sizes, processor=family.processor)
+    expected = postprocess_masks(outputs, *sizes, processor=family.processor)
     for kind in (lambda s: s.tolist(), lambda s: [*map(tuple, s.tolist())], lambda s: s.numpy()):
         given = [kind(torch.as_tensor(size)) for size in sizes]
-        equal(post_process_masks(outputs, *given, processor=family.processor), expected)
+        equal(postprocess_masks(outputs, *given, processor=family.processor), expected)
 
 
 def test_an_image_processor_serves_as_well(family: Prompted) -> None:
     outputs, sizes = run(family)
-    expected = post_process_masks(outputs, *sizes, processor=family.processor)
-    equal(post_process_masks(outputs, *sizes, processor=family.processor.image_processor), expected)
+    expected = postprocess_masks(outputs, *sizes, processor=family.processor)
+    equal(postprocess_masks(outputs, *sizes, processor=family.processor.image_processor), expected)
 
 
 def test_one_image_at_a_time_is_held_at_full_size(
@@ -162,7 +162,7 @@ def test_one_image_at_a_time_is_held_at_full_size(
         return restore(self, masks, *args, **kwargs)
 
     monkeypatch.setattr(type(family.processor), "post_process_masks", watched)
-    post_process_masks(outputs, *sizes, processor=family.processor)
+    postprocess_masks(outputs, *sizes, processor=family.processor)
     assert given == [1, 1]
 
 
@@ -174,7 +174,7 @@ def test_the_official_masks_ignore_the_object_score(scored: Prompted) -> None:
     outputs, sizes = run(scored)
     outputs.object_score_logits = torch.full_like(outputs.object_score_logits, -5.0)
     assert official(scored, outputs, sizes)[0].any()
-    assert post_process_masks(outputs, *sizes, processor=scored.processor)[0].any()
+    assert postprocess_masks(outputs, *sizes, processor=scored.processor)[0].any()
 
 
 @pytest.mark.parametrize("metric", ["acc", "dice"])
@@ -183,10 +183,10 @@ def test_absent_objects_are_empty_if_asked(scored: Prompted, metric: str) -> Non
     scores = torch.tensor([[1.0, 0.0], [-2.0, 0.1]])
     outputs.object_score_logits = scores[..., None]
     options = {"processor": scored.processor, "empty_absent": True}
-    found = post_process_masks(outputs, *sizes, metric=metric, **options)
+    found = postprocess_masks(outputs, *sizes, metric=metric, **options)
     present = [mask.flatten(1).any(1).tolist() for mask in found]
     assert present == [[True, False], [False, True]]
-    plain = post_process_masks(outputs, *sizes, metric=metric, processor=scored.processor)
+    plain = postprocess_masks(outputs, *sizes, metric=metric, processor=scored.processor)
     torch.testing.assert_close(found[0][0], plain[0][0], rtol=0, atol=0)
     logits = restore_mask_logits(outputs, *sizes, **options)
     assert (logits[1][0] + 1024).abs().max() < 1e-3, "the video models' logit, resized"
@@ -204,7 +204,7 @@ def test_non_overlapping_masks_with_accuracy_are_the_processors(scored: Prompted
     outputs, sizes = run(scored, points=4)
     option = {"apply_non_overlapping_constraints": True}
     expected = official(scored, outputs, sizes, **option)
-    found = post_process_masks(outputs, *sizes, processor=scored.processor, metric="acc", **option)
+    found = postprocess_masks(outputs, *sizes, processor=scored.processor, metric="acc", **option)
     equal(found, expected)
     assert not torch.equal(expected[0], official(scored, outputs, sizes)[0])
 
@@ -214,9 +214,9 @@ def test_masks_of_prompts_do_not_overlap_if_asked(family: Prompted, temperature:
     """Whatever makes the cut low: a suppressed pixel has probability 0, not that of -10."""
     outputs, sizes = run(family, points=4)
     options = {"processor": family.processor, "temperature": temperature, "pruning_prob": 0.0}
-    apart = post_process_masks(outputs, *sizes, apply_non_overlapping_constraints=True, **options)
+    apart = postprocess_masks(outputs, *sizes, apply_non_overlapping_constraints=True, **options)
     assert all(mask.sum(0).max() == 1 for mask in apart)
-    free = post_process_masks(outputs, *sizes, **options)
+    free = postprocess_masks(outputs, *sizes, **options)
     assert all(mask.sum(0).max() > 1 for mask in free)
     assert all((mask <= other).all() or mask.any() for mask, other in zip(apart, free, strict=True))
 
@@ -293,7 +293,7 @@ def test_sam3_instances_with_accuracy_are_the_processors(sam3: tuple[Any, Any], 
     outputs, processor = sam3
     plain = None if sizes is None else SIZES
     expected = processor.post_process_instance_segmentation(outputs, target_sizes=plain)
-    found = post_process_instance_segmentation(
+    found = postprocess_instance_segmentation(
         outputs, processor=processor, target_sizes=sizes, metric="acc"
     )
     for mine, its in zip(found, expected, strict=True):
@@ -310,7 +310,7 @@ def test_sam3_instances_keep_scores_and_boxes_and_get_the_best_mask(
     expected = processor.post_process_instance_segmentation(
         outputs, threshold=0.4, target_sizes=SIZES
     )
-    found = post_process_instance_segmentation(
+    found = postprocess_instance_segmentation(
         outputs, processor=processor, threshold=0.4, target_sizes=SIZES, metric=metric
     )
     scores = outputs.pred_logits.sigmoid() * outputs.presence_logits.sigmoid()
@@ -327,7 +327,7 @@ def test_sam3_instances_keep_scores_and_boxes_and_get_the_best_mask(
 def test_sam3_without_instances(sam3: tuple[Any, Any]) -> None:
     outputs, processor = sam3
     for metric in ("acc", "dice"):
-        found = post_process_instance_segmentation(
+        found = postprocess_instance_segmentation(
             outputs, processor=processor, threshold=1.0, target_sizes=SIZES, metric=metric
         )
         assert [len(each["masks"]) for each in found] == [0, 0]
@@ -338,16 +338,14 @@ def test_sam3_without_presence(sam3: tuple[Any, Any]) -> None:
     outputs.presence_logits = None
     arguments = {"target_sizes": SIZES, "threshold": 0.5}
     expected = sam3[1].post_process_instance_segmentation(outputs, **arguments)
-    found = post_process_instance_segmentation(
-        outputs, processor=sam3[1], metric="acc", **arguments
-    )
+    found = postprocess_instance_segmentation(outputs, processor=sam3[1], metric="acc", **arguments)
     for mine, its in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, its, rtol=0, atol=0)
 
 
 def test_defaults_are_the_processors(sam3: tuple[Any, Any]) -> None:
     theirs = inspect.signature(sam3[1].post_process_instance_segmentation).parameters
-    ours = inspect.signature(post_process_instance_segmentation).parameters
+    ours = inspect.signature(postprocess_instance_segmentation).parameters
     for name in ("threshold", "target_sizes"):
         assert ours[name].default == theirs[name].default
     assert theirs["mask_threshold"].default == 0.5
@@ -358,7 +356,7 @@ def test_sam3_semantic_with_accuracy_is_the_processors(sam3: tuple[Any, Any], si
     outputs, processor = sam3
     plain = None if sizes is None else SIZES
     expected = processor.post_process_semantic_segmentation(outputs, target_sizes=plain)
-    found = post_process_semantic_segmentation(
+    found = postprocess_semantic_segmentation(
         outputs, processor=processor, target_sizes=sizes, metric="acc"
     )
     equal(found, expected)
@@ -367,7 +365,7 @@ def test_sam3_semantic_with_accuracy_is_the_processors(sam3: tuple[Any, Any], si
 
 def test_sam3_semantic_gets_the_best_mask(sam3: tuple[Any, Any]) -> None:
     outputs, processor = sam3
-    found = post_process_semantic_segmentation(outputs, processor=processor, target_sizes=SIZES)
+    found = postprocess_semantic_segmentation(outputs, processor=processor, target_sizes=SIZES)
     for k, mine in enumerate(found):
         probs = outputs.semantic_seg[k : k + 1].sigmoid()
         resized = torch.nn.functional.interpolate(probs, SIZES[k], mode="bilinear")[0, 0]
@@ -378,8 +376,8 @@ def test_sam3_semantic_gets_the_best_mask(sam3: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize(
     ("decide", "field"),
     [
-        (post_process_instance_segmentation, "pred_masks"),
-        (post_process_semantic_segmentation, "semantic_seg"),
+        (postprocess_instance_segmentation, "pred_masks"),
+        (postprocess_semantic_segmentation, "semantic_seg"),
     ],
 )
 def test_sam3_temperature_divides_the_mask_logits(
@@ -405,15 +403,15 @@ def test_sam3_half_precision(sam3: tuple[Any, Any]) -> None:
     processor = sam3[1]
     expected = processor.post_process_semantic_segmentation(half, target_sizes=SIZES)
     equal(
-        post_process_semantic_segmentation(
+        postprocess_semantic_segmentation(
             half, processor=processor, target_sizes=SIZES, metric="acc"
         ),
         expected,
     )
     wide = half.__class__(**{**half, "semantic_seg": half.semantic_seg.float()})
     equal(
-        post_process_semantic_segmentation(half, processor=processor, target_sizes=SIZES),
-        post_process_semantic_segmentation(wide, processor=processor, target_sizes=SIZES),
+        postprocess_semantic_segmentation(half, processor=processor, target_sizes=SIZES),
+        postprocess_semantic_segmentation(wide, processor=processor, target_sizes=SIZES),
     )
 
 
@@ -423,32 +421,32 @@ def test_sam3_half_precision(sam3: tuple[Any, Any]) -> None:
 def test_the_wrong_family_is_told_where_to_go(sam3: tuple[Any, Any]) -> None:
     sam2 = build(transformers, "sam2")
     outputs, sizes = run(sam2)
-    with pytest.raises(TypeError, match=r"with pred_masks, .*SAM 3's are for post_process_inst"):
-        post_process_masks(sam3[0], SIZES, processor=sam2.processor)
-    for decide in (post_process_instance_segmentation, post_process_semantic_segmentation):
-        with pytest.raises(TypeError, match=r"Sam2ImageSeg.* iou_scores.*: use post_process_masks"):
+    with pytest.raises(TypeError, match=r"with pred_masks, .*SAM 3's are for postprocess_inst"):
+        postprocess_masks(sam3[0], SIZES, processor=sam2.processor)
+    for decide in (postprocess_instance_segmentation, postprocess_semantic_segmentation):
+        with pytest.raises(TypeError, match=r"Sam2ImageSeg.* iou_scores.*: use postprocess_masks"):
             decide(outputs, processor=sam3[1])
     with pytest.raises(TypeError, match="Sam2Processor"):
-        post_process_instance_segmentation(sam3[0], processor=sam2.processor)
+        postprocess_instance_segmentation(sam3[0], processor=sam2.processor)
     with pytest.raises(TypeError, match="must be the SAM model's own and have post_process_masks"):
-        post_process_masks(outputs, *sizes, processor=object())
+        postprocess_masks(outputs, *sizes, processor=object())
 
 
 def test_other_models_are_sent_to_the_other_adapter() -> None:
     sam = build(transformers, "sam")
     semantic = transformers.modeling_outputs.SemanticSegmenterOutput(logits=torch.zeros(1, 2, 4, 4))
-    for decide in (post_process_instance_segmentation, post_process_semantic_segmentation):
+    for decide in (postprocess_instance_segmentation, postprocess_semantic_segmentation):
         with pytest.raises(TypeError, match=r"with logits: .*rankseg_integrations.transformers"):
             decide(semantic, processor=sam.processor)
     with pytest.raises(TypeError, match=r"must hold pred_masks, iou_scores; .*\.transformers"):
-        post_process_masks(semantic, SIZES, processor=sam.processor)
+        postprocess_masks(semantic, SIZES, processor=sam.processor)
 
 
 def test_videos_go_through_their_processor() -> None:
     sam2 = build(transformers, "sam2")
     outputs = {"pred_masks": torch.zeros(1, 1, 4, 4), "object_ids": [1]}
     with pytest.raises(TypeError, match=r"for videos pass mask_threshold=RankSEGThreshold\(\)"):
-        post_process_masks(outputs, SIZES, processor=sam2.processor)
+        postprocess_masks(outputs, SIZES, processor=sam2.processor)
 
 
 def test_outputs_and_processor_must_belong_together() -> None:
@@ -456,10 +454,10 @@ def test_outputs_and_processor_must_belong_together() -> None:
     sam, sam2 = build(transformers, "sam"), build(transformers, "sam2")
     outputs, sizes = run(sam)
     with pytest.raises(ValueError, match="outputs are of SAM and SAM-HQ, the processor is for SAM"):
-        post_process_masks(outputs, sizes[0], processor=sam2.processor)
+        postprocess_masks(outputs, sizes[0], processor=sam2.processor)
     outputs, _ = run(sam2)
     with pytest.raises(ValueError, match="outputs are of SAM 2, EdgeTAM and the SAM 3 tracker"):
-        post_process_masks(outputs, *sizes, processor=sam.processor)
+        postprocess_masks(outputs, *sizes, processor=sam.processor)
 
 
 @pytest.mark.parametrize(
@@ -472,11 +470,11 @@ def test_outputs_and_processor_must_belong_together() -> None:
 )
 def test_what_no_model_returns_is_refused(outputs: Any, message: str) -> None:
     sam = build(transformers, "sam")
-    for decide in (post_process_instance_segmentation, post_process_semantic_segmentation):
+    for decide in (postprocess_instance_segmentation, postprocess_semantic_segmentation):
         with pytest.raises(TypeError, match=message):
             decide(outputs, processor=sam.processor)
     with pytest.raises(TypeError, match=message):
-        post_process_masks(outputs, SIZES, SIZES, processor=sam.processor)
+        postprocess_masks(outputs, SIZES, SIZES, processor=sam.processor)
 
 
 @pytest.mark.parametrize("field", ["pred_masks", "iou_scores"])
@@ -484,14 +482,14 @@ def test_missing_fields_are_named(family: Prompted, field: str) -> None:
     outputs, sizes = run(family)
     outputs = {name: value for name, value in outputs.items() if name != field}
     with pytest.raises(TypeError, match="must hold pred_masks, iou_scores; got dict with"):
-        post_process_masks(outputs, *sizes, processor=family.processor)
+        postprocess_masks(outputs, *sizes, processor=family.processor)
 
 
 @pytest.mark.parametrize("field", ["pred_masks", "pred_logits", "pred_boxes"])
 def test_missing_fields_of_sam3_are_named(sam3: tuple[Any, Any], field: str) -> None:
     outputs = sam3[0].__class__(**{name: v for name, v in sam3[0].items() if name != field})
     with pytest.raises(TypeError, match="must hold pred_masks, pred_logits, pred_boxes; got Sam3"):
-        post_process_instance_segmentation(outputs, processor=sam3[1])
+        postprocess_instance_segmentation(outputs, processor=sam3[1])
 
 
 # --- bad values ------------------------------------------------------------------------------
@@ -519,7 +517,7 @@ def test_bad_sizes_are_refused(
 ) -> None:
     outputs, good = run(family)
     with pytest.raises(error, match=message):
-        post_process_masks(outputs, sizes, *good[1:], processor=family.processor)
+        postprocess_masks(outputs, sizes, *good[1:], processor=family.processor)
     if family.padded:
         with pytest.raises(error, match=message):
             restore_mask_logits(outputs, good[0], sizes, processor=family.processor)
@@ -529,7 +527,7 @@ def test_bad_sizes_are_refused(
 def test_bad_sizes_for_sam3_are_refused(
     sam3: tuple[Any, Any], sizes: Any, error: type[Exception], message: str
 ) -> None:
-    for decide in (post_process_instance_segmentation, post_process_semantic_segmentation):
+    for decide in (postprocess_instance_segmentation, postprocess_semantic_segmentation):
         with pytest.raises(error, match=message):
             decide(sam3[0], processor=sam3[1], target_sizes=sizes)
 
@@ -538,10 +536,10 @@ def test_sizes_in_the_square_are_for_those_who_have_one(family: Prompted) -> Non
     outputs, sizes = run(family)
     if family.padded:
         with pytest.raises(TypeError, match=r"reshaped_input_sizes must hold .* got NoneType"):
-            post_process_masks(outputs, sizes[0], processor=family.processor)
+            postprocess_masks(outputs, sizes[0], processor=family.processor)
     else:
         with pytest.raises(ValueError, match="straight to the original size: leave reshaped_input"):
-            post_process_masks(outputs, *sizes, SIZES, processor=family.processor)
+            postprocess_masks(outputs, *sizes, SIZES, processor=family.processor)
 
 
 @pytest.mark.parametrize("metric", ["acc", "dice"])
@@ -549,7 +547,7 @@ def test_nan_is_refused(family: Prompted, metric: str) -> None:
     outputs, sizes = run(family)
     outputs.pred_masks[1, 0, 2, 3, 3] = torch.nan
     with pytest.raises(ValueError, match="NaN"):
-        post_process_masks(outputs, *sizes, processor=family.processor, metric=metric)
+        postprocess_masks(outputs, *sizes, processor=family.processor, metric=metric)
 
 
 @pytest.mark.parametrize("metric", ["acc", "dice"])
@@ -558,25 +556,25 @@ def test_nan_in_sam3_is_refused(sam3: tuple[Any, Any], field: str, metric: str) 
     outputs = sam3[0].__class__(**sam3[0])
     outputs[field] = torch.full_like(outputs[field], torch.nan)
     with pytest.raises(ValueError, match=f"{field} contains NaN"):
-        post_process_instance_segmentation(outputs, processor=sam3[1], metric=metric)
+        postprocess_instance_segmentation(outputs, processor=sam3[1], metric=metric)
 
 
 def test_tensors_without_values_are_refused(family: Prompted) -> None:
     outputs, sizes = run(family)
     outputs.pred_masks = outputs.pred_masks.to("meta")
     with pytest.raises(TypeError, match="pred_masks must be a dense tensor with values; got a met"):
-        post_process_masks(outputs, *sizes, processor=family.processor)
+        postprocess_masks(outputs, *sizes, processor=family.processor)
 
 
 def test_sam3s_tensors_without_values_are_refused(sam3: tuple[Any, Any]) -> None:
     outputs = sam3[0].__class__(**sam3[0])
     outputs.semantic_seg = outputs.semantic_seg.to("meta")
     with pytest.raises(TypeError, match="semantic_seg must be a dense tensor"):
-        post_process_semantic_segmentation(outputs, processor=sam3[1])
+        postprocess_semantic_segmentation(outputs, processor=sam3[1])
 
 
 @pytest.mark.parametrize(
-    "decide", [post_process_instance_segmentation, post_process_semantic_segmentation]
+    "decide", [postprocess_instance_segmentation, postprocess_semantic_segmentation]
 )
 def test_bad_settings_of_sam3(sam3: tuple[Any, Any], decide: Any) -> None:
     for temperature in (0, -1.0, torch.inf):

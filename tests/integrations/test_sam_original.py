@@ -220,7 +220,7 @@ def test_the_generator_filters_as_before_and_cuts_with_rankseg(sam: Any) -> None
 @pytest.mark.parametrize("model", [torch.nn.Linear(2, 2), None, "vit_b"], ids=["nn", "none", "str"])
 def test_another_model_is_refused(model: Any) -> None:
     with pytest.raises(
-        TypeError, match=r"segment_anything model .*SAM2ImagePredictor.*post_process"
+        TypeError, match=r"segment_anything model .*SAM2ImagePredictor.*postprocess_masks"
     ):
         RankSEGSamPredictor(model)
 

@@ -96,13 +96,13 @@ def test_another_threshold_shifts_the_logits() -> None:
     torch.testing.assert_close(masks, core((logits - 1.5) / 2, "iou"), rtol=0, atol=0)
 
 
-def test_half_precision_is_widened_before_it_is_shifted() -> None:
-    logits = random_logits(3, 9, 11).bfloat16()
-    masks = logits > RankSEGThreshold("dice", mask_threshold=0.01, temperature=1.3)
-    wide = (logits.double() - 0.01) / 1.3
-    torch.testing.assert_close(masks, core(wide), rtol=0, atol=0)
-    narrow = (logits - 0.01) / 1.3
-    assert narrow.unique().numel() < wide.unique().numel(), "else the test shows nothing"
+def test_half_precision_is_widened_before_it_is_divided() -> None:
+    """In bfloat16 neighbours would become equal, and share the fate of the pixel at the cut."""
+    logits = random_logits(60, 30, 30).bfloat16()
+    expected = core(logits.double() / 1.3)
+    masks = logits > RankSEGThreshold(temperature=1.3)
+    torch.testing.assert_close(masks, expected, rtol=0, atol=0)
+    assert not torch.equal(core(logits / 1.3), expected), "else the test shows nothing"
 
 
 def test_masks_the_library_leaves_empty_are_empty_unless_pruning_is_off() -> None:
