@@ -135,7 +135,7 @@ def _run_one(job: Job, work: Work) -> list[dict[str, Any]]:
         raise FileError(f"{job.target} exists already: use --overwrite to replace it")
     array = read_array(job.source, work.key, work.max_bytes)
     images = work.layout.images(array)
-    if work.layout.activation == "none" and not work.masks and images.shape[0]:
+    if work.decide.settings.activation == "none" and not work.masks and images.shape[0]:
         check_classes_axis(images)
     # One at a time: a mapped file of many images never lies in memory as a whole.
     # An empty batch is one empty part.
@@ -148,17 +148,17 @@ def _run_one(job: Job, work: Work) -> list[dict[str, Any]]:
 
 def _solve(image: Tensor, index: int, work: Work) -> Segmentation:
     try:
-        probs = work.layout.activate(image)
-        return work.decide.solve(probs)
+        return work.decide.solve(image)
     except ValueError as error:
         where = f"image {index}: " if work.layout.batched else ""
-        raise ValueError(f"{where}{error}{_hint(image, work.layout)}") from error
+        raise ValueError(f"{where}{error}{_hint(image, work)}") from error
 
 
-def _hint(image: Tensor, layout: Layout) -> str:
+def _hint(image: Tensor, work: Work) -> str:
     """How to say it on the command line, where values outside [0, 1] look like logits."""
     outside = bool(((image < 0) | (image > 1)).any())
-    return " (--activation softmax|sigmoid)" if layout.activation == "none" and outside else ""
+    probs = work.decide.settings.activation == "none"
+    return " (--activation softmax|sigmoid)" if probs and outside else ""
 
 
 def _rows(source: Path, index: int, part: Segmentation) -> list[dict[str, Any]]:

@@ -244,6 +244,7 @@ def predict(
         solver=solver,
         smooth=smooth,
         pruning_prob=pruning_prob,
+        activation=activation.value,
         unassigned_policy=unassigned_policy,
         void_index=void_index,
         threshold=threshold,
@@ -255,7 +256,7 @@ def predict(
         axis = parse_axis(channel_axis)
     work = batch.Work(
         decide=decide,
-        layout=Layout(axis, batched, activation.value),
+        layout=Layout(axis, batched),
         key=key,
         max_bytes=max_bytes,
         overwrite=overwrite,

@@ -7,10 +7,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-Activation = Literal["none", "softmax", "sigmoid"]
 ChannelAxis: TypeAlias = int | Literal["first", "none"]
 
 
@@ -32,7 +30,7 @@ def parse_axis(text: str) -> ChannelAxis:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the classes and the images are in an array, and whether it holds logits.
+    """Where the classes and the images are in an array.
 
     Attributes
     ----------
@@ -43,13 +41,10 @@ class Layout:
     batched : bool, optional
         True if the first axis counts images. Left out it does not, except that an array of four
         or more axes is refused while ``channel_axis`` is ``'first'``, because it has two readings.
-    activation : {'none', 'softmax', 'sigmoid'}
-        What turns the values into probabilities.
     """
 
     channel_axis: ChannelAxis = "first"
     batched: bool | None = None
-    activation: Activation = "none"
 
     def images(self, array: Tensor) -> Tensor:
         """View of the array as ``(B, C, *spatial)``; the values are untouched.
@@ -95,23 +90,6 @@ class Layout:
             one = f"one image of {_count(first, 'class', 'classes')} in {axes - 1}-D"
             many = f"{_count(first, 'image', 'images')} of {_count(second, 'class', 'classes')}"
             raise ValueError(f"{shape} may be {one} or {many}; say --no-batched or --batched")
-
-    def activate(self, images: Tensor) -> Tensor:
-        """Probabilities of ``(B, C, *spatial)`` values; half precision is widened to float32.
-
-        Raises
-        ------
-        ValueError
-            For a softmax over one channel, which is 1 everywhere.
-        """
-        if self.activation == "none":
-            return images
-        wide = images if images.dtype == torch.float64 else images.float()
-        if self.activation == "sigmoid":
-            return wide.sigmoid()
-        if wide.shape[1] == 1:
-            raise ValueError("softmax over one channel is 1 everywhere: use --activation sigmoid")
-        return wide.softmax(1)
 
     def restore(self, prediction: Tensor, masks: bool) -> Tensor:
         """Labels or masks of all images in the layout the array came in."""

@@ -229,13 +229,14 @@ def probability_range(lowest: Tensor, peak: Tensor, activation: str = "none") ->
     low, high = lowest.min().item(), peak.max().item()  # min and max keep NaN
     if math.isnan(low) or math.isnan(high):
         bad = int((lowest.isnan() | peak.isnan()).sum().item())
-        if activation != "none":
+        if activation == "softmax":
             raise ValueError(
-                f"{activation} of the logits is NaN in {bad} of {lowest.numel()} (image, class) "
-                "pairs: logits may be finite or -inf, but a pixel needs a finite one"
+                f"softmax of the logits is NaN in {bad} of {lowest.numel()} (image, class) pairs: "
+                "logits may be finite or -inf, but a pixel needs a finite one"
             )
         raise ValueError(
-            f"probs contains NaN, in {bad} of {lowest.numel()} (image, class) pairs; "
+            f"{'probs contains' if activation == 'none' else 'logits contain'} NaN, in {bad} of "
+            f"{lowest.numel()} (image, class) pairs; "
             "check the model's output, or replace them before deciding"
         )
     if low < 0.0 or high > 1.0:

@@ -79,11 +79,11 @@ class RankSEGHead(nn.Module):
         self.activation = check_activation(activation)
         self.size = None if size is None else parse_size(size)
         self.key = _checked_key(key)
-        self.rankseg = RankSEG(**options)
+        self.rankseg = RankSEG(activation=self.activation, **options)
 
     @torch.no_grad()
     def probabilities(self, returned: Any, size: Sequence[int] | None = None) -> Tensor:
-        """Probabilities that the decision is made on.
+        """Probabilities that the decision is made on; it reads the logits itself.
 
         Parameters
         ----------
@@ -104,24 +104,27 @@ class RankSEGHead(nn.Module):
             If there are no logits, or not dense floating-point ones; the message names what was
             got.
         """
+        return activate(self._logits(returned, size), self.activation)
+
+    def _logits(self, returned: Any, size: Sequence[int] | None) -> Tensor:
+        """Logits (or probs) of the shape wanted, which the decision reads as they are."""
         logits = _select(returned, self.key)
         check_tensor("probs" if self.activation == "none" else "logits", logits)
         wanted = self.size if size is None else parse_size(size)
-        if wanted is not None:
-            logits = resize(logits, wanted)
-        return activate(logits, self.activation)
+        return logits if wanted is None else resize(logits, wanted)
 
     def forward(self, returned: Any, size: Sequence[int] | None = None) -> Tensor:
         """Labels int64 (B, *spatial), or masks bool (B, C, *spatial) for multilabel.
 
         Takes what `probabilities` takes.
         """
-        prediction: Tensor = self.rankseg(self.probabilities(returned, size))
+        prediction: Tensor = self.rankseg(self._logits(returned, size))
         return prediction
 
+    @torch.no_grad()
     def solve(self, returned: Any, size: Sequence[int] | None = None) -> Segmentation:
         """Return the prediction with its expected score, threshold and volume per class."""
-        return self.rankseg.solve(self.probabilities(returned, size))
+        return self.rankseg.solve(self._logits(returned, size))
 
     def extra_repr(self) -> str:
         """Show the head's settings when a model is printed."""

@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rankseg import RankSEG
-from rankseg.layout import Layout
 
 
 def labels(probs: np.ndarray, **options: object) -> np.ndarray:
@@ -121,13 +120,6 @@ def test_logits_are_activated_in_float32(run, tmp_path, out, activation):
     assert run("predict", tmp_path / "logits.pt", "--output", out, *options)[0] == 0
     wide = logits.float().softmax(0) if activation == "softmax" else logits.float().sigmoid()
     np.testing.assert_array_equal(np.load(out / "logits.npy"), masks(wide.numpy()))
-
-
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_activation_widens_half_precision(activation, dtype):
-    values = Layout(activation=activation).activate(torch.zeros(1, 2, 3, dtype=dtype))
-    assert values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def test_options_reach_the_solver(run, saved, out, probs):

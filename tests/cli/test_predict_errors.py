@@ -184,7 +184,7 @@ def test_softmax_over_one_channel(run, tmp_path, out):
     np.save(tmp_path / "one.npy", FLOATS[:1])
     code, text = run("predict", tmp_path / "one.npy", "--output", out, "--activation", "softmax")
     assert code == 1
-    assert "softmax over one channel is 1 everywhere: use --activation sigmoid" in text
+    assert "softmax over one channel is 1 everywhere; use activation='sigmoid'" in text
 
 
 def test_wrong_key_lists_those_there_are(run, tmp_path, out):

@@ -212,7 +212,7 @@ def test_resizing_keeps_plus_infinity_and_refuses_a_contradiction() -> None:
 def test_a_nan_is_reported_for_its_own_class_only() -> None:
     logits = random_logits(1, 3, 4, 4)
     logits[0, 1, 0, 0] = math.nan
-    with pytest.raises(ValueError, match="NaN, in 1 of 3"):
+    with pytest.raises(ValueError, match="logits contain NaN, in 1 of 3"):
         RankSEGHead("sigmoid", size=(8, 8))(logits)
 
 
@@ -220,7 +220,7 @@ def test_a_pixel_without_any_class_is_refused_resized_or_not() -> None:
     logits = random_logits(1, 3, 4, 4)
     logits[:, :, 0, 0] = -math.inf
     for size in (None, (8, 8)):
-        with pytest.raises(ValueError, match="NaN, in 3 of 3"):
+        with pytest.raises(ValueError, match="softmax of the logits is NaN in 3 of 3"):
             RankSEGHead("softmax", size=size)(logits)
 
 
