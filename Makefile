@@ -10,16 +10,22 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test all-tests lint format types build clean venv
+.PHONY: help install demo bench bench-check test all-tests lint format types build clean venv
 
 help: ## show this list
 	@echo "RankSEG: make TARGET, where TARGET is"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## prepare .venv (the other targets do this by themselves)
 
 demo: $(STAMP) ## run a real model on a real photograph and show what RankSEG changes
 	@$(BIN)/rankseg demo $(ARGS)
+
+bench: $(STAMP) ## measure time and memory beside argmax (ARGS="--quick", ARGS="--peer")
+	@$(BIN)/rankseg bench $(ARGS)
+
+bench-check: $(STAMP) ## fail if a ratio is more than 1.5 times the one in docs/benchmarks.json
+	@$(BIN)/rankseg bench --quick --check docs/benchmarks.json $(ARGS)
 
 test: $(STAMP) ## run the tests, without the slow ones
 	@echo "==> running the tests"
