@@ -72,7 +72,7 @@ def run(
         figure.save_figure(figure_file, found)
         results.save(table, found, [{**asdict(one), "held": one.held} for one in judged])
     with printing():
-        report.show(found, judged)
+        report.show(found, judged, Console())
         for path in (figure_file, table):
             typer.echo(plain(f"wrote {path.resolve()}"))
     if stored:

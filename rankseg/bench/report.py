@@ -21,9 +21,8 @@ MAPS = {
 }
 
 
-def show(results: Results, targets: list[Target]) -> None:
+def show(results: Results, targets: list[Target], console: Console) -> None:
     """Print everything."""
-    console = Console()
     for line in setup_lines(results.setup):
         console.print(line, highlight=False)
     for shape in dict.fromkeys(one.shape for one in results.times):
@@ -94,7 +93,7 @@ def case_table(results: Results, shape: str) -> Table:
 
 def _cells(one: Timing) -> tuple[str, ...]:
     if one.seconds is None:
-        return one.name, f"failed: {one.failure}"
+        return one.name, "failed"
     against = [short(ratio.median) for ratio in one.ratios.values()]
     if one.name in one.ratios:
         against = ["1"]

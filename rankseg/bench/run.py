@@ -53,7 +53,7 @@ class Run:
         for shape in plan.shapes[:1] if plan.quick else plan.shapes:
             found += [partial(self._memory, shape, one) for one in self._deciders(shape)]
         if plan.quick:
-            self.results.notes.append("Not measured with --quick: the first call.")
+            self._note("Not measured with --quick: the first call")
         else:
             found.append(self._first_calls)
         return found
@@ -93,7 +93,11 @@ class Run:
         effort = times.SHORT if self.plan.quick else times.FULL
         everybody = contenders(shape, self.plan.peer is not None)
         name = "x".join(map(str, shape))
-        self.results.times += times.measure(name, threads, everybody, self._clock, effort)
+        found = times.measure(name, threads, everybody, self._clock, effort)
+        self.results.times += found
+        for one in found:
+            if one.failure:
+                self._note(f"{name}: {one.name} failed: {one.failure}")
 
     def _deciders(self, shape: tuple[int, ...]) -> list[Contender]:
         everybody = contenders(shape, self.plan.peer is not None)
@@ -108,9 +112,14 @@ class Run:
             try:
                 self.results.memory.append(memory.measure(name, one, start, **maps))
             except WorkerError as error:
-                reason = f"{one.name}: {error}"
-        if reason and (note := f"{name}: {reason}.") not in self.results.notes:
-            self.results.notes.append(note)
+                reason = f"memory of {one.name}: {error}"
+        if reason:
+            self._note(f"{name}: {reason}")
+
+    def _note(self, text: str) -> None:
+        """Say it once."""
+        if text not in self.results.notes:
+            self.results.notes.append(text)
 
     def _size(self, shape: tuple[int, ...]) -> None:
         found = self.results.growth
