@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench bench-check test all-tests lint format types build clean venv
+.PHONY: help install demo bench bench-check bench-docs test all-tests lint format types build clean venv
 
 help: ## show this list
 	@echo "RankSEG: make TARGET, where TARGET is"
@@ -26,6 +26,12 @@ bench: $(STAMP) ## measure time and memory beside argmax (ARGS="--quick", ARGS="
 
 bench-check: $(STAMP) ## fail if a ratio is more than 1.5 times the one in docs/benchmarks.json
 	@$(BIN)/rankseg bench --quick --check docs/benchmarks.json $(ARGS)
+
+bench-docs: $(STAMP) ## measure everything for docs/benchmarks.md (some twenty minutes)
+	@$(BIN)/rankseg bench --peer --output docs
+	@folder=$$(mktemp -d) && $(BIN)/rankseg bench --maps smooth --largest 0 --threads 2 \
+	  --output $$folder --json docs/benchmarks-smooth.json; rm -rf $$folder
+	@$(BIN)/python docs/benchmarks.py
 
 test: $(STAMP) ## run the tests, without the slow ones
 	@echo "==> running the tests"
