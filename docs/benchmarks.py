@@ -146,19 +146,14 @@ def targets(run: Table) -> str:
 def maps(noise: Table, smooth: Table, threads: int) -> str:
     """Ratios of both kinds of maps."""
     body = []
-    both = [rows(run, threads) for run in (noise, smooth)]
-    for shape in both[0]:
-        pairs = [
-            [
-                by_shape[shape][name]["ratios"]
-                for by_shape in both
-                if name in by_shape.get(shape, {})
-            ]
+    first, second = (rows(run, threads) for run in (noise, smooth))
+    for shape in (shape for shape in first if LABELS in first[shape] and shape in second):
+        ratios = (
+            by_name[name]["ratios"]["torch.argmax"]["median"]
             for name in (LABELS, MASKS)
-        ]
-        if all(len(pair) == 2 for pair in pairs):
-            ratios = (short(one["torch.argmax"]["median"]) for pair in pairs for one in pair)
-            body.append((shape, *ratios))
+            for by_name in (first[shape], second[shape])
+        )
+        body.append((shape, *map(short, ratios)))
     head = ("labels, noise", "labels, smooth", "masks, noise", "masks, smooth")
     return markdown(("x argmax", *head), body)
 

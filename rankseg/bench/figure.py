@@ -12,7 +12,7 @@ from rankseg.bench.results import Results
 from rankseg.files import atomic_write
 
 # Okabe and Ito's palette, and a marker each: readable without colour.
-YARDSTICK = ("#000000", "|")
+YARDSTICK = ("#000000", "x")
 STYLE = {
     LABELS: ("#0072B2", "o"),
     MASKS: ("#009E73", "s"),
@@ -30,7 +30,8 @@ def need() -> None:
 
 def save_figure(path: Path, results: Results) -> None:
     """Write a PNG; replaced if it exists, whole or not at all."""
-    panels = [draw for draw, there in ((_cases, results.times), (_growth, results.growth)) if there]
+    sizes = results.growth and results.growth.timings
+    panels = [draw for draw, there in ((_cases, results.times), (_growth, sizes)) if there]
     figure = require("matplotlib.figure", "bench").Figure(
         figsize=(8.2 * len(panels), 7.2), layout="constrained"
     )
@@ -63,10 +64,11 @@ def _cases(axes: Any, results: Results) -> None:
             axes.plot(x, y, marker, color=colour, markersize=10, label=name)
     axes.axvline(1, color="black", linewidth=2)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(shapes)), [shape.replace("x", " x ") for shape in shapes])
     axes.set_ylim(len(shapes) - 0.5, -0.5)
     axes.set_xlabel("time, in units of torch.argmax (one channel: of the 0.5 cut)", fontsize=SMALL)
-    counted = "" if results.setup["device"] != "cpu" else f", threads: {threads}"
+    counted = "" if results.setup["device"] != "cpu" else f" ({threads} threads)"
     axes.set_title(f"Left of the line: cheaper than argmax{counted}", fontsize=LARGE, loc="left")
     axes.legend(
         fontsize=SMALL, loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3, frameon=False
@@ -85,10 +87,10 @@ def _growth(axes: Any, results: Results) -> None:
         ]
         slope = found.exponents.get(name)
         label = name if slope is None else f"{name}: time ~ pixels^{slope:.2f}"
-        marker = marker if name in STYLE else "x"
         axes.plot(*zip(*points, strict=True), marker + "-", color=colour, markersize=9, label=label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("pixels", fontsize=SMALL)
     axes.set_ylabel("milliseconds", fontsize=SMALL)
     axes.set_title("Cost against size, two classes", fontsize=LARGE, loc="left")
