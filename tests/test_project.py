@@ -133,6 +133,14 @@ def test_layers(path: Path) -> None:
         assert not any(name.startswith("rankseg_integrations") for name in seen)
 
 
+def test_the_benchmark_worker_runs_without_this_package() -> None:
+    # In the peer's environment, `rankseg` is the peer: only its public class may be asked for.
+    worker = ROOT / "rankseg" / "bench" / "worker.py"
+    assert third_parties(worker) == {"torch"}
+    assert not any(name.startswith("rankseg") for name in imported(worker, inside_functions=False))
+    assert {name for name in imported(worker) if name.startswith("rankseg")} == {"rankseg"}
+
+
 @pytest.mark.parametrize(
     "module",
     ["rankseg", "rankseg.functional", "rankseg_integrations.sam", "rankseg_integrations.torch"],

@@ -237,7 +237,8 @@ def fake_peer(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the layout of the environment")
-def test_the_peer_is_measured_in_its_own_environment(run, fake_peer, out):
+def test_the_peer_is_measured_in_its_own_environment(run, fake_peer, out, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # ours must not be found
     code, text = run("bench", *NO_GROWTH, "--peer", "--peer-dir", fake_peer, "--output", out)
     assert code == 0
     assert "Peer: rankseg 0.0.8 from PyPI" in text
