@@ -1,4 +1,4 @@
-"""The order of a run: times case by case, memory, growth, first calls."""
+"""The order of a run: times case by case, memory, first calls, growth."""
 
 from __future__ import annotations
 
@@ -46,17 +46,16 @@ class Run:
         found: list[Step] = [
             partial(self._times, shape, count) for shape in plan.shapes for count in plan.threads
         ]
-        sizes = growth.shapes(plan.largest)
-        if sizes:
-            self.results.growth = growth.Growth([], {}, [])
-        found += [partial(self._size, shape) for shape in sizes]
         for shape in plan.shapes[:1] if plan.quick else plan.shapes:
             found += [partial(self._memory, shape, one) for one in self._deciders(shape)]
         if plan.quick:
             self._note("Not measured with --quick: the first call")
         else:
             found.append(self._first_calls)
-        return found
+        sizes = growth.shapes(plan.largest)
+        if sizes:
+            self.results.growth = growth.Growth([], {}, [])
+        return found + [partial(self._size, shape) for shape in sizes]
 
     @contextmanager
     def workers(self) -> Iterator[None]:
@@ -78,11 +77,11 @@ class Run:
         plan = self.plan
         return {"shape": shape, "maps": plan.maps, "threads": threads, "device": plan.device}
 
-    def _make(self, shape: tuple[int, ...], threads: int, inputs: list[str]) -> None:
-        for peer, worker in self._running.items():
-            # The peer reads probabilities only.
-            wanted = ["probs"] if peer else inputs
-            worker.ask("make", **self._maps(shape, threads), inputs=wanted)
+    def _make(
+        self, shape: tuple[int, ...], threads: int, inputs: list[str], peer: bool = False
+    ) -> None:
+        worker = self._running[peer]
+        worker.ask("make", **self._maps(shape, threads), inputs=inputs)
 
     def _clock(self, one: Contender, number: int) -> float:
         seconds: float = self._running[one.peer].ask("time", call=one.call, number=number)
@@ -90,6 +89,8 @@ class Run:
 
     def _times(self, shape: tuple[int, ...], threads: int) -> None:
         self._make(shape, threads, ["probs", "logits"])
+        if self.plan.peer:
+            self._make(shape, threads, ["probs"], peer=True)
         effort = times.SHORT if self.plan.quick else times.FULL
         everybody = contenders(shape, self.plan.peer is not None)
         name = "x".join(map(str, shape))

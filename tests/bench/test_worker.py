@@ -89,7 +89,8 @@ def test_a_failed_request_says_why_and_the_next_one_works(worker):
 
 def test_what_libraries_print_does_not_disturb(tmp_path):
     (tmp_path / "rankseg.py").write_text(
-        "class RankSEG:\n    def __init__(self, **o): print('hello', flush=True)\n    predict = len\n"
+        "class RankSEG:\n    predict = len\n"
+        "    def __init__(self, **o): print('hello', flush=True)\n"
     )
     with closing(Worker(sys.executable, package=str(tmp_path))) as worker:
         make(worker)
