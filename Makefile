@@ -27,9 +27,10 @@ bench: $(STAMP) ## measure time and memory beside argmax (ARGS="--quick", ARGS="
 bench-check: $(STAMP) ## fail if a ratio is more than 1.5 times the one in docs/benchmarks.json
 	@$(BIN)/rankseg bench --quick --check docs/benchmarks.json $(ARGS)
 
-bench-docs: $(STAMP) ## measure everything for docs/benchmarks.md (some twenty minutes)
+bench-docs: $(STAMP) ## measure everything for docs/benchmarks.md (some fifteen minutes)
 	@$(BIN)/rankseg bench --peer --output docs
-	@folder=$$(mktemp -d) && $(BIN)/rankseg bench --maps smooth --largest 0 --threads 2 \
+	@folder=$$(mktemp -d) && $(BIN)/rankseg bench --quick --maps smooth --largest 0 \
+	  --case 1x19x512x1024 --case 2x21x512x512 --case 1x150x512x512 --case 1x2x1024x1024 \
 	  --output $$folder --json docs/benchmarks-smooth.json; rm -rf $$folder
 	@$(BIN)/python docs/benchmarks.py
 

@@ -1,6 +1,6 @@
 """Put the numbers of benchmarks.json and benchmarks-smooth.json into benchmarks.md.
 
-Measures nothing: ``make bench-docs`` runs the benchmark first, some twenty minutes.
+Measures nothing: ``make bench-docs`` runs the benchmark first, some fifteen minutes.
 """
 
 import json
@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 LABELS, MASKS, LOGITS = "Dice labels", "Dice masks", "Dice labels, logits"
 PEER, PEER_AUTO = "peer 0.0.8", "peer 0.0.8, auto"
 MIB = 2**20
+BUSY = 0.25  # load for each core
 
 Table = dict[str, Any]
 Row = dict[str, Any]
@@ -35,11 +36,17 @@ def setup(run: Table) -> str:
     """When and where."""
     about, versions = run["setup"], run["setup"]["versions"]
     names = ("python", "torch", "numpy", "numba")
-    load = "" if about["load"] is None else f", load {about['load']:.1f} at the start"
+    load, busy = "", ""
+    if about["load"] is not None:
+        load = f", load {about['load']:.1f} at the start"
+        if about["load"] > BUSY * about["cores"]:
+            busy = " **The machine was busy: times are too long, ratios less certain.**"
     return (
         f"Measured {about['date'][:10]} on {about['processor']}, {about['cores']} cores, "
         f"{about['memory_bytes'] / 2**30:.0f} GiB, {about['system']}{load}; rankseg "
-        f"{versions['rankseg']}, " + ", ".join(f"{name} {versions[name]}" for name in names) + "."
+        f"{versions['rankseg']}, "
+        + ", ".join(f"{name} {versions[name]}" for name in names)
+        + f".{busy}"
     )
 
 
@@ -163,9 +170,9 @@ def write(blocks: dict[str, str]) -> None:
     page = HERE / "benchmarks.md"
     text = page.read_text()
     for name, block in blocks.items():
-        begin, end = f"<!-- {name} -->\n\n", f"\n\n<!-- end {name} -->"
-        before, rest = text.split(begin)
-        text = before + begin + block + end + rest.partition(end)[2]
+        before, rest = text.split(f"<!-- {name} -->")
+        _, after = rest.split(f"<!-- end {name} -->")
+        text = f"{before}<!-- {name} -->\n\n{block}\n\n<!-- end {name} -->{after}"
     page.write_text(text)
 
 

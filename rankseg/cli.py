@@ -361,8 +361,8 @@ def bench(
     """Measure time and memory of decisions beside torch.argmax, on this machine.
 
     Needs pip install "rankseg[bench]". Contenders take turns and their times are divided round by
-    round, so ratios hold on a busy machine too. A full run takes some five minutes, with --peer
-    some fifteen; nothing is written before it is complete.
+    round, so ratios hold on a busy machine too. A full run takes five to ten minutes, with
+    --peer some fifteen; nothing is written before it is complete.
     """
     from rankseg.bench import command
     from rankseg.bench.peer import default_folder

@@ -167,7 +167,7 @@ def test_help_tells_what_a_user_asks_first(run):
         "--peer",
         "--quick",
         "rankseg[bench]",
-        "five minutes",
+        "ten minutes",
         "--device",
         "not been tried",
     ):
