@@ -13,6 +13,9 @@ SMALLEST, LARGEST, QUICK_LARGEST, STEP = 10, 26, 20, 2
 STRAIGHT = 16
 """Powers of two from which a line is fitted: below, the cost of a call hides that of pixels."""
 
+POINTS = 4
+"""Sizes that a line needs: through fewer, a moment of other work changes it beyond belief."""
+
 FULL = Effort(4, fewest=3, most=21)
 SHORT = Effort(0.3, fewest=3, most=5)
 BYTES_PER_PIXEL = 40
@@ -41,7 +44,7 @@ def pixels(shape: str) -> int:
 
 
 def exponents(timings: Sequence[Timing]) -> dict[str, float]:
-    """Slopes of straight lines through the logarithms, for those measured at two sizes or more."""
+    """Slopes of straight lines through the logarithms, where there are sizes enough to fit one."""
     found = {}
     for name in dict.fromkeys(one.name for one in timings):
         points = [
@@ -49,7 +52,7 @@ def exponents(timings: Sequence[Timing]) -> dict[str, float]:
             for one in timings
             if one.name == name and one.seconds and pixels(one.shape) >= 1 << STRAIGHT
         ]
-        if len(points) > 1:
+        if len(points) >= POINTS:
             size, seconds = np.log(np.array(points).T)
             found[name] = float(np.polyfit(size, seconds, 1)[0])
     return found
