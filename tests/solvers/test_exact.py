@@ -64,7 +64,11 @@ def test_optimum_equals_best_prefix(metric: str, smooth: float) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(any_row(20), st.sampled_from(METRICS), st.sampled_from(SMOOTH) | st.floats(0, 10, allow_subnormal=False))
+@given(
+    any_row(20),
+    st.sampled_from(METRICS),
+    st.sampled_from(SMOOTH) | st.floats(0, 10, allow_subnormal=False),
+)
 def test_optimum_of_any_short_row(p: Floats, metric: str, smooth: float) -> None:
     best = reference.dp_prefix_scores(p, metric, smooth).max()
     assert checked_optimum(p, metric, smooth).score == pytest.approx(best, abs=DP_ERROR)
