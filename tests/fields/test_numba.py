@@ -32,6 +32,7 @@ KINDS = {
         * 10.0 ** -random.integers(0, 12, (*shape[:2], *[1] * (len(shape) - 2)))
     ),
     "below the smallest normal number": lambda random, shape: random.random(shape) * 1e-40,
+    "below the smallest float32": lambda random, shape: random.random(shape) * 1e-300,
     "zeros": lambda random, shape: np.zeros(shape),
     "ones": lambda random, shape: np.ones(shape),
     "negative zeros": lambda random, shape: -0.0 * random.random(shape),
