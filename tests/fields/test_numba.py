@@ -101,6 +101,9 @@ def rules(shape):
             random.uniform(0, 0.5, shape[:2]) * (random.random() < 0.5),
         )
         yield LabelRule(*map(torch.from_numpy, numbers), void_index=-7)
+    one, none = np.ones(shape[:2]), np.zeros(shape[:2])
+    numbers = (one, one.astype(bool), one, none, none)  # argmax: the first of equal classes wins
+    yield LabelRule(*map(torch.from_numpy, numbers), void_index=-7)
 
 
 @pytest.mark.parametrize(("shape", "kind"), CASES)
@@ -150,6 +153,7 @@ def test_the_first_cut_changes_nothing(metric):
 def test_values_that_are_no_probabilities_show_in_the_totals(bad, dtype):
     probs = values((2, 3, 5000), dtype=dtype)
     probs[1, 2, 4321] = bad
+    probs[1, 1, :2] = torch.tensor([-1e-6, -0.5])  # bits of negative numbers rise as these fall
     plain = TensorField(probs).totals()
     for _, tensor in layouts(probs):
         for ask in (NumbaField.totals, lambda f: f.best(ratio_family("dice", 0, {}), 0.5, True)):
