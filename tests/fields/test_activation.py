@@ -86,6 +86,7 @@ def test_extreme_logits(backend, classes):
     logits[0, 0] = torch.tensor([1e30, -1e30, 200.0, -200.0, -torch.inf, 88.0])
     row = field_for(logits, "softmax", backend).row(0, 0).between(-1.0, 1.0)
     torch.testing.assert_close(row, logits.double().softmax(1)[0, 0], rtol=1e-6, atol=1e-30)
+    assert row[4] == 0
     row = field_for(logits, "sigmoid", backend).row(0, 0).between(-1.0, 1.0)
     torch.testing.assert_close(row, logits[0, 0].double().sigmoid(), rtol=1e-6, atol=1e-37)
 
