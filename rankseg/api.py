@@ -47,7 +47,7 @@ class RankSEG(nn.Module):
         With ``'softmax'`` (over the classes) or ``'sigmoid'`` the input is logits. They become
         probabilities where they are read, in at least float32, without an array of their own
         size; masks are those of the probabilities but for differences of rounding, 1e-6.
-    backend : {'auto', 'torch', 'numba'}, default 'auto'
+    backend : {'auto', 'torch', 'numba', 'triton'}, default 'auto'
         What the passes over the pixels are made of. ``'auto'`` takes compiled passes where there
         are some for the device, else plain torch; one asked for by name works or raises. From
         probabilities all give the same result, bit for bit.

@@ -44,7 +44,7 @@ LAYERS = {
 PUBLIC = {"", "api", "functional", "result", "scoring", "validation", "_require"}
 HOUSEHOLD = {"torch", "numpy"}
 TERMINAL = {"typer", "rich"}
-COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_cuda": {"triton"}}
+COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}
 """Files that may import a compiler; nothing imports these files before they are needed."""
 GUESTS = {
     *("ai_edge_litert", "dask", "imgviz", "lightning", "matplotlib", "monai", "nnunetv2", "numba"),

@@ -11,7 +11,10 @@ from torch import Tensor
 from rankseg.fields.base import Field
 from rankseg.fields.tensor import TensorField
 
-COMPILED = {"numba": ("cpu", "numba_cpu", "NumbaField")}
+COMPILED = {
+    "numba": ("cpu", "numba_cpu", "NumbaField"),
+    "triton": ("cuda", "triton_cuda", "TritonField"),
+}
 """Backends in compiled passes: for which device, in which module, under which name."""
 
 

@@ -20,6 +20,8 @@ from torch import Tensor
 
 UNIT_BITS = 40
 SMALL_PEAK = 2.0**-10
+LARGEST_LIFT = {torch.float32: 126, torch.float64: 1022}
+"""Exponents: 2 to their power is finite, and so is its inverse."""
 
 
 class Scale:
@@ -70,7 +72,6 @@ class ExactSum:
 
 def _lift(peak: Tensor, small: Tensor, dtype: torch.dtype) -> Tensor:
     """Power of two that brings a small peak into [1/2, 1); 1 for the other rows."""
-    largest = 126 if dtype == torch.float32 else 1022  # 2^largest is finite, so is its inverse
     one = torch.ones_like(peak)
     exponent = torch.frexp(torch.where(small, peak, one)).exponent
-    return torch.where(small, torch.ldexp(one, (-exponent).clamp(0, largest)), one)
+    return torch.where(small, torch.ldexp(one, (-exponent).clamp(0, LARGEST_LIFT[dtype])), one)

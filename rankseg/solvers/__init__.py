@@ -18,7 +18,7 @@ METRICS: Mapping[str, Mapping[str, float]] = {
 """Names, each with its parameters and their defaults."""
 
 ACTIVATIONS = ("none", "softmax", "sigmoid")
-BACKENDS = ("auto", "torch", "numba")
+BACKENDS = ("auto", "torch", "numba", "triton")
 OUTPUT_MODES = ("multiclass", "multilabel")
 ASSIGNMENTS = ("published",)
 POLICIES = ("max_score", "void")
