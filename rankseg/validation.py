@@ -226,7 +226,7 @@ def probability_range(lowest: Tensor, peak: Tensor, activation: str = "none") ->
     """Check the values, from each row's smallest and largest; NaN in a row shows in both."""
     if lowest.numel() == 0:
         return
-    low, high = lowest.min().item(), peak.max().item()  # min and max keep NaN
+    low, high = torch.stack([lowest.min(), peak.max()]).tolist()  # one wait; both keep NaN
     if math.isnan(low) or math.isnan(high):
         bad = int((lowest.isnan() | peak.isnan()).sum().item())
         if activation == "softmax":

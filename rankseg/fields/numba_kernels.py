@@ -223,7 +223,8 @@ def activated_pixels(memory, b, c, start, stop, scratch):
         other = np.empty_like(row)
         raw_pixels(memory, b, 1 - c, start, stop, other)
         for i in range(row.size):
-            row[i] -= other[i]
+            top = max(row[i], other[i])
+            row[i] = row[i] - other[i] + (top - top)  # NaN where the softmax is: no finite logit
     for i in range(row.size):
         row[i] = logistic(row[i])
     return row
@@ -267,7 +268,7 @@ def own_activated_pixels(memory, b, classes, span, scratch):
         place = (span[0] + i) * step
         row[i] = widen(flat[offsets[b, c] + place])
         if rule == SOFTMAX_OF_TWO:
-            row[i] -= widen(flat[offsets[b, 1 - c] + place])
+            row[i] -= widen(flat[offsets[b, 1 - c] + place])  # checked by the totals
     if rule == SOFTMAX:
         largest, part = top[b, span[0] : span[1]], share[b, span[0] : span[1]]
         for i in range(row.size):

@@ -108,6 +108,16 @@ def test_logits_without_probabilities(backend, activation, bad):
         decide(logits)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("class_", [0, 1])
+def test_a_softmax_of_infinity_is_refused(backend, classes, class_):
+    logits = torch.randn(1, classes, 40)
+    logits[0, class_, 7] = torch.inf
+    with pytest.raises(ValueError, match="softmax of the logits is NaN"):
+        RankSEG(activation="softmax", backend=backend)(logits)
+
+
 def test_softmax_over_one_channel_is_refused():
     with pytest.raises(ValueError, match="softmax over one channel is 1 everywhere"):
         RankSEG(activation="softmax")(torch.randn(1, 1, 8))
