@@ -19,6 +19,7 @@ __all__ = [
     "activate",
     "check_activation",
     "check_tensor",
+    "choice",
     "parse_size",
     "require",
     "resize",
