@@ -7,10 +7,12 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do $$p $(SUITS) 2>/dev/null && echo $$
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDER := $(VENV)/transformers-4.57
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench bench-check bench-docs test all-tests lint format types build clean venv
+.PHONY: help install demo bench bench-check bench-docs test test-older all-tests lint format types \
+  build clean venv
 
 help: ## show this list
 	@echo "RankSEG: make TARGET, where TARGET is"
@@ -37,6 +39,10 @@ bench-docs: $(STAMP) ## measure everything for docs/benchmarks.md (some fifteen 
 test: $(STAMP) ## run the tests, without the slow ones
 	@echo "==> running the tests"
 	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-older: $(OLDER)/.installed ## run the Hugging Face tests with the oldest transformers served
+	@echo "==> running the Hugging Face tests with transformers 4.57"
+	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest -n 2 tests/integrations/test_transformers*.py $(ARGS)
 
 all-tests: $(STAMP) ## run every test
 	@echo "==> running every test, slow ones too"
@@ -73,6 +79,14 @@ $(STAMP): pyproject.toml
 	@echo "==> installing rankseg and its tools into $(VENV) (torch is large: minutes the first time)"
 	@$(PIP) install -qq --editable ".[test,dev]"
 	@SAM2_BUILD_CUDA=0 $(PIP) install -qq --no-build-isolation sam2
+	@touch $@
+
+# In a folder that goes first on the path: the rest of .venv serves both versions.
+$(OLDER)/.installed: $(STAMP)
+	@echo "==> installing transformers 4.57 beside the newest"
+	@rm -rf $(OLDER)
+	@$(PIP) install -qq --no-deps --target $(OLDER) \
+	  "transformers==4.57.*" "huggingface_hub>=0.34,<1" "tokenizers>=0.22,<0.23.1"
 	@touch $@
 
 # Debian's Python may come without ensurepip: then its own pip fills the environment.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -377,16 +379,15 @@ def processor(name: str, suffix: str = "", **options: Any) -> Any:
     options = {"size": SQUARE, **OPTIONS.get(name, {}), **options}
     if name == "oneformer":
         info = {str(k): {"name": f"class {k}", "isthing": int(k < 3)} for k in range(CLASSES)}
-        folder = Path(functools.cache(_folder)())
+        folder = _folder()
         (folder / "info.json").write_text(json.dumps(info))
         options |= {"repo_path": str(folder), "class_info_file": "info.json"}
     return kind(**options)
 
 
-def _folder() -> str:
-    import tempfile
-
-    return tempfile.mkdtemp()
+@functools.cache
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp())
 
 
 def spread(values: torch.Tensor, width: float) -> torch.Tensor:
@@ -408,7 +409,8 @@ def case(name: str, patches: bool = False) -> Case:
     options["do_pad"] = False
     own = processor(name, **(options if patches else {}))
     sizes = list(IMAGES)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the library to itself
         torch.manual_seed(0)
         outputs = model(name)(**_inputs(name, own))
     if name == "videomt":

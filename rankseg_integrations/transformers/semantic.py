@@ -12,7 +12,7 @@ from rankseg_integrations._common import activate, choice
 from rankseg_integrations.transformers.families import Family, field, recognise
 from rankseg_integrations.transformers.scores import as_probs, score_maps
 
-QUERY_PROBS = ("normalise", "share", "clip")
+QUERY_PROBS = ("share", "normalise", "clip")
 
 
 def restore_semantic_probs(
@@ -22,7 +22,7 @@ def restore_semantic_probs(
     processor: Any = None,
     target_sizes: Any = None,
     activation: str | None = None,
-    query_probs: str = "normalise",
+    query_probs: str = "share",
     size: Any = None,
 ) -> list[Tensor]:
     """Probabilities of each class at each pixel, at the size of the images.
@@ -45,11 +45,11 @@ def restore_semantic_probs(
     activation : {'softmax', 'sigmoid'}, optional
         For dense families: how logits become probabilities. ``'sigmoid'`` is for models trained
         with one binary loss a class. Default: softmax, but sigmoid for a single class.
-    query_probs : {'normalise', 'share', 'clip'}, default 'normalise'
+    query_probs : {'share', 'normalise', 'clip'}, default 'share'
         For families with queries: class scores are sums over the queries, and may exceed 1.
-        ``'normalise'`` divides them by their sum over the classes at pixels where that exceeds
-        1, and elsewhere leaves the rest to "no object"; ``'share'`` always divides;
-        ``'clip'`` cuts each at 1.
+        ``'share'`` divides them by their sum over the classes, since every pixel has a class;
+        ``'normalise'`` does so only where that sum exceeds 1, and elsewhere leaves the rest to
+        "no object"; ``'clip'`` cuts each score at 1. docs/hugging-face.md measures them.
     size : mapping, optional
         For EoMT: the size its processor was called with, if not its own.
 
@@ -90,7 +90,7 @@ def postprocess_semantic_segmentation(
     metric: str = "dice",
     output_mode: str = "multiclass",
     activation: str | None = None,
-    query_probs: str = "normalise",
+    query_probs: str = "share",
     size: Any = None,
     **options: Any,
 ) -> list[Tensor]:
