@@ -126,7 +126,7 @@ def measure(name: str, processor: Any, model: Any, pictures: list, truth: torch.
 
     def dice(**options: Any) -> str:
         labels = torch.stack(postprocess_semantic_segmentation(outputs, **given, **options))
-        pairs = NUCLEI["scores"](labels, truth)
+        pairs = NUCLEI["scores"](labels, truth, CLASSES)
         return " ".join(f"{value:.3f}" for value, _ in pairs) + (
             f"  mean {sum(value for value, _ in pairs) / CLASSES:.3f}"
         )

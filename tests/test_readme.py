@@ -61,9 +61,9 @@ def test_a_broken_block_is_noticed() -> None:
 
 
 def test_public_modules_show_examples() -> None:
-    assert {"rankseg.api", "rankseg.functional", "rankseg_integrations.torch"} <= set(
-        modules_with_examples()
-    )
+    expected = {"rankseg.api", "rankseg.functional", "rankseg_integrations.torch"}
+    expected |= {f"rankseg_integrations.transformers.{name}" for name in ("processor", "semantic")}
+    assert expected <= set(modules_with_examples())
 
 
 @pytest.mark.parametrize("name", modules_with_examples())

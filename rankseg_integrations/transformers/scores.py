@@ -141,7 +141,7 @@ def _size(processor: Any, size: Any) -> Any:
 def image_field(outputs: Any, name: str, index: int) -> Tensor:
     """One image of a field, its batch axis kept, in at least float32; no NaN."""
     values: Tensor = field(outputs, name)[index : index + 1]
-    if values.isnan().any():
+    if not _finite(values) and values.isnan().any():
         raise ValueError(
             f"{name} of image {index} holds NaN, {int(values.isnan().sum())} of {values.numel()} "
             "values: check the model's input and precision"
@@ -153,11 +153,19 @@ def resized(scores: Tensor, size: Size | None, antialias: bool = False) -> Tenso
     """Bilinear, as the official code resizes; the scores themselves where nothing changes."""
     if size is None or tuple(scores.shape[2:]) == size:
         return scores
-    if not antialias and scores.isinf().any():  # a class ruled out: 0 times -inf is NaN
+    if not antialias and not _finite(scores):  # a class ruled out: 0 times -inf is NaN
         return resize(scores, size)
     return F.interpolate(
         scores, size=size, mode="bilinear", align_corners=False, antialias=antialias
     )
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether no value is infinite or NaN, in one pass: a sum keeps what is not finite.
+
+    False also where finite values have a sum beyond their type: whoever asks looks closer then.
+    """
+    return bool(values.detach().sum().isfinite())
 
 
 def _by_torchvision(processor: Any) -> bool:
