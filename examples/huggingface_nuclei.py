@@ -6,7 +6,7 @@ wide, and never certain. The image and its ground truth (Data Science Bowl 2018,
 PyPI's `stardist` package, whose wheel is downloaded once with pip and not installed.
 
     pip install "rankseg[transformers]" matplotlib
-    python examples/huggingface_nuclei.py                # a minute or two on two cores
+    python examples/huggingface_nuclei.py                # less than a minute on two cores
     python examples/huggingface_nuclei.py --no-rim       # two classes: little is uncertain
     python examples/huggingface_nuclei.py --data folder  # with your own img2d.tif and mask2d.tif
 """

@@ -119,6 +119,17 @@ def test_accuracy_keeps_ties_and_sums_beyond_one(name: str, rule: str) -> None:
     equal(decided(tied, solver="argmax", query_probs=rule), official(tied))
 
 
+def test_accuracy_tells_apart_sums_that_differ_by_one_bit() -> None:
+    """Dividing by the sum over the classes makes dozens of these equal."""
+    sums = torch.rand(1, 1, 100, 100, generator=torch.Generator().manual_seed(0)) * 3
+    pair = torch.cat([sums, torch.nextafter(sums, torch.tensor(9.0)), 0.3 * sums], 1)
+    in_order = scores.as_probs(pair.clone(), "order")
+    assert 0 <= in_order.min() < in_order.max() <= 1
+    assert (in_order[:, 0] < in_order[:, 1]).all()
+    shared = scores.as_probs(pair.clone(), "share")
+    assert (shared[:, 0] == shared[:, 1]).sum() > 20
+
+
 def raw_sums(one: Case) -> list[Tensor]:
     family = tiny_family(one)
     return list(scores.score_maps(one.outputs, family, one.processor, one.sizes))
@@ -289,6 +300,12 @@ def test_gradients_reach_the_network() -> None:
         sum(probs[0].square().sum() for probs in restored(again)).backward()
         for key in tiny_family(one).shapes:
             assert outputs[key].grad.abs().sum() > 0, (name, key)
+
+
+@pytest.mark.parametrize("rule", ["share", "normalise", "clip"])
+def test_gradients_of_the_rules_are_right(rule: str) -> None:
+    sums = torch.rand(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda values: scores.as_probs(values * 1.3, rule), sums)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
