@@ -143,7 +143,10 @@ def test_the_benchmark_worker_runs_without_this_package() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["rankseg", "rankseg.functional", "rankseg_integrations.sam", "rankseg_integrations.torch"],
+    [
+        *("rankseg", "rankseg.functional", "rankseg_integrations.sam"),
+        *("rankseg_integrations.torch", "rankseg_integrations.transformers"),
+    ],
 )
 def test_import_loads_no_framework_but_torch(module: str) -> None:
     script = f"import sys, {module}; print(*sorted(sys.modules), sep='\\n')"

@@ -15,6 +15,7 @@ stay theirs. There are two kinds of methods:
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rankseg import RankSEG
-from rankseg_integrations.transformers.families import Family, field, recognise, unwrapped
+from rankseg_integrations.transformers.families import FAMILIES, Family, field, recognise, unwrapped
 from rankseg_integrations.transformers.scores import (
     Size,
     first_grid,
@@ -63,8 +64,14 @@ def decided_segments(
     outputs = given.pop("outputs")
     family = recognise(outputs, processor=processor)
     if family.kind != "queries":
-        raise ValueError(f"{family.name} has no {task} segmentation decided by RankSEG")
+        own = ", ".join(name for name, known in FAMILIES.items() if known.kind == "queries")
+        raise ValueError(
+            f"{task} segmentation is decided here for {own}; got outputs of {family.name}"
+            + "; its instances belong to rankseg_integrations.sam" * (family.name == "sam3")
+        )
     sizes = parse_sizes(given.pop("target_sizes", None), len(field(outputs, family.masks)))
+    for index, name in itertools.product(range(len(sizes)), family.shapes):
+        image_field(outputs, name, index)  # NaN is refused before any image is decided
     if rankseg.settings.metric == "acc":
         return list(method(outputs, target_sizes=None if None in sizes else sizes, **given))
     results: list[Any] = []

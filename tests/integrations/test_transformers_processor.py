@@ -270,16 +270,3 @@ def test_a_missing_transformers_is_said_in_one_line(use: str, tmp_path: Path) ->
     )
     assert done.returncode == 1
     assert 'pip install "rankseg[transformers]"' in done.stderr.splitlines()[-1]
-
-
-def test_importing_the_adapter_imports_no_framework(tmp_path: Path) -> None:
-    use = "import sys, rankseg_integrations.transformers; print('transformers' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", use],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "False"

@@ -294,10 +294,17 @@ def test_refusals() -> None:
     with pytest.raises(TypeError, match="return_dict=True"):
         RankSEGImageProcessor(one.processor).post_process_instance_segmentation((1, 2))
     one.outputs.pred_masks[0, 0, 0, 0] = torch.nan
-    with pytest.raises(ValueError, match="pred_masks of image 0 holds NaN"):
-        ours(one, "instance")
+    for metric in ("acc", "dice"):
+        with pytest.raises(ValueError, match="pred_masks of image 0 holds NaN"):
+            ours(one, "instance", metric)
     eomt, _ = scene("eomt")
     with pytest.raises(ValueError, match="eomt needs target_sizes"):
         ours(eomt, "instance", target_sizes=None)
     with pytest.raises(ValueError, match="makes no sense with output_mode='multilabel'"):
         ours(one, "instance", solver="argmax")
+
+
+def test_sam3_instances_are_sent_to_their_own_adapter() -> None:
+    one = case("sam3")
+    with pytest.raises(ValueError, match=r"got outputs of sam3; .* to rankseg_integrations\.sam"):
+        ours(one, "instance")
