@@ -78,7 +78,7 @@ FAMILIES = {
         _queries("videomt"),
     ]
 }
-_OTHER_DENSE = Family("any other with SemanticSegmenterOutput", "dense")
+_OTHER_DENSE = Family("SemanticSegmenterOutput", "dense")
 _FOLDERS = {"data2vec": "data2vec-vision"}  # where the folder is not named like the model type
 
 _PROMPTED = "masks of prompts belong to another adapter: use rankseg_integrations.sam"
@@ -122,8 +122,9 @@ def field(outputs: Any, name: str) -> Any:
 
 
 def unwrapped(processor: Any) -> Any:
-    """Image processor inside a processor that also holds a tokenizer, or the processor itself."""
-    return getattr(processor, "image_processor", processor)
+    """Official image processor inside one of ours, or beside a tokenizer, or the one given."""
+    official = getattr(processor, "processor", processor)
+    return getattr(official, "image_processor", official)
 
 
 def _by_type(outputs: Any, model: Any, processor: Any) -> Family | None:
@@ -170,7 +171,8 @@ def _by_fields(outputs: Any) -> Family:
         return _OTHER_DENSE
     raise ValueError(
         f"the family of {_describe(outputs)} cannot be told from its fields: pass processor= or "
-        f"model=. Served are {', '.join(FAMILIES)}, and {_OTHER_DENSE.name}"
+        f"model=. Served are {', '.join(FAMILIES)}, and any model that returns a "
+        f"{_OTHER_DENSE.name}"
     )
 
 

@@ -64,6 +64,16 @@ def test_the_processor_decides_as_the_function_does(name: str) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+def test_ours_tells_the_family_as_well() -> None:
+    one = case("mask2former")
+    fields = {name: one.outputs[name] for name in ("class_queries_logits", "masks_queries_logits")}
+    found, expected = (
+        postprocess_semantic_segmentation(fields, processor=processor, target_sizes=one.sizes)
+        for processor in (wrapped("mask2former"), one.processor)
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_everything_else_is_the_official_processor() -> None:
     own = tiny.processor("segformer")
     processor = RankSEGImageProcessor.from_processor(own)
