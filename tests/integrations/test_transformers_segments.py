@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -252,11 +253,22 @@ def test_without_sizes_the_models_grid_stays() -> None:
                     assert mine["segmentation"].shape == theirs["segmentation"].shape
 
 
-def test_oneformer_panoptic_things_only() -> None:
-    one, _ = scene("oneformer")
+def test_oneformer_things_only() -> None:
+    """Class 0 is none here; the pixels that nobody claims must not need it."""
+    one, probs = scene("oneformer")
+    one.processor = copy.deepcopy(one.processor)
+    one.processor.metadata["thing_ids"] = [1, 2]
     (found,) = ours(one, "instance", task_type="panoptic", **LOW)
     (expected,) = official(one, "instance", task_type="panoptic", **LOW)
-    assert labels(found) == labels(expected) == [0, 1, 2]
+    assert labels(found) == labels(expected) == [1, 2]
+    masks = RankSEG(output_mode="multilabel")(probs[None])[0]
+    for segment in found["segments_info"]:
+        painted = found["segmentation"] == segment["id"]
+        torch.testing.assert_close(painted, masks[segment["label_id"]], rtol=0, atol=0)
+
+
+def test_oneformer_without_a_threshold() -> None:
+    one, _ = scene("oneformer")
     (found,) = ours(one, "instance", is_demo=False, **LOW)
     assert len(found["segments_info"]) >= 3
 
