@@ -40,9 +40,10 @@ test: $(STAMP) ## run the tests, without the slow ones
 	@echo "==> running the tests"
 	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
 
-test-older: $(OLDER)/.installed ## run the Hugging Face tests with the oldest transformers served
-	@echo "==> running the Hugging Face tests with transformers 4.57"
-	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest -n 2 tests/integrations/test_transformers*.py $(ARGS)
+test-older: $(OLDER)/.installed ## run the Hugging Face and SAM tests with the oldest transformers served
+	@echo "==> running the Hugging Face and SAM tests with transformers 4.57"
+	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest -n 2 -m "not slow" \
+	  tests/integrations/test_transformers*.py tests/integrations/test_sam*.py $(ARGS)
 
 all-tests: $(STAMP) ## run every test
 	@echo "==> running every test, slow ones too"
