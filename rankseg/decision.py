@@ -108,11 +108,28 @@ class Decision:
             return None
         if self._every_pixel_alone:
             return assignment.argmax(self.field)
+        void_index = None
         if self.settings.parameter("unassigned_policy") == "void":
             void_index = self.settings.parameter("void_index")
             validation.void_index_is_no_class(void_index, self.totals.mu.shape[1])
-            return assignment.published(self.field, self.objective, self.rows, void_index)
-        return assignment.published(self.field, self.objective, self.rows)
+        published = assignment.published(self.field, self.objective, self.rows, void_index)
+        if self.settings.parameter("assignment") == "published":
+            return published
+        return self._not_below(published, assignment.ascent(self.field, self.objective, published))
+
+    def _not_below(self, first: LabelRule, second: LabelRule) -> LabelRule:
+        """The second rule, in images whose objective it does not lower.
+
+        It climbed the RMA objective; a solver that scores rows in another way has the last word.
+        """
+        if self._method is None:
+            return second
+        score = [self._score_of(rule).sum(1) for rule in (first, second)]
+        return second.where(score[1] > score[0], first)
+
+    def _score_of(self, rule: LabelRule) -> Tensor:
+        labels = self.field.assign(rule)
+        return self._label_scores(labels, self.field.measure(labels))
 
     @property
     def _every_pixel_alone(self) -> bool:

@@ -43,6 +43,14 @@ class LinearFractional:
         # int64 times a plain number would be float32
         return _ratio(*self.terms(selected_sum, volume.to(selected_sum)))
 
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """Change of the value for each pixel that joins, to first order in S and V."""
+        numerator, denominator = self.terms(selected_sum, volume.to(selected_sum))
+        value = _ratio(numerator, denominator)
+        slope = _ratio(self.gain + self.overlap * value, denominator)
+        offset = _ratio(self.price * value, denominator)
+        return Gain(slope, offset, torch.zeros_like(slope))
+
     def scaled(self, share: float) -> LinearFractional:
         """Ratio with the same values when S and V count a share of the pixels only."""
         return replace(self, base=self.base * share, width=self.width * share)
@@ -92,6 +100,10 @@ class Gain:
     offset: Tensor
     bend: Tensor
 
+    def times(self, weight: Tensor) -> Gain:
+        """Gain of an objective that counts so much."""
+        return Gain(weight * self.slope, weight * self.offset, self.bend)
+
 
 class Objective(Protocol):
     """What solvers and label assignment ask of a metric."""
@@ -102,6 +114,10 @@ class Objective(Protocol):
 
     def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
         """Gain of adding one pixel to a region with this selected sum and volume."""
+        ...
+
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """Gain of a pixel to first order, affine in p: what many pixels change together."""
         ...
 
 
@@ -172,6 +188,14 @@ class FBeta:
             offset = offset + self.smooth / inner / (inner + 1)
         return Gain(slope, offset, torch.zeros_like(slope))
 
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """First-order gain: that of the ratio, less what the smoothing term loses."""
+        first = self.ratio.tangent(selected_sum, volume)
+        if self.smooth == 0:
+            return first
+        inner = volume + self.weight * self.mu + self.smooth
+        return replace(first, offset=first.offset + self.smooth / inner / inner)
+
 
 @dataclass(frozen=True)
 class Dice(FBeta):
@@ -236,6 +260,10 @@ class Tversky:
             (1 + self.overlap * value) * scale, self.alpha * value * scale, self.overlap * scale
         )
 
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """First-order gain, that of the ratio."""
+        return self.ratio.tangent(selected_sum, volume)
+
 
 @dataclass(frozen=True)
 class IoU(Tversky):
@@ -265,6 +293,10 @@ class Accuracy:
         """(2 p - 1) / n, whatever the region."""
         one = torch.full_like(self.mu, 1 / self.pixels)
         return Gain(2 * one, one, torch.zeros_like(one))
+
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """The gain itself, which is affine."""
+        return self.gain(selected_sum, volume)
 
 
 def objective_for(

@@ -104,21 +104,6 @@ def known_parameters(where: str, given: Mapping[str, Any], known: Collection[str
         raise ValueError(f"{where} takes no parameter {_choices(unknown)}; parameters: {takes}")
 
 
-def implemented(argument: str, value: str, ready: bool, choices: Collection[str]) -> None:
-    """Refuse a known name whose implementation is not there yet."""
-    if not ready:
-        raise NotImplementedError(
-            f"{argument}={value!r} is not implemented yet; use one of {_choices(choices)}"
-        )
-
-
-def assignment(value: object, ready: Collection[str]) -> str:
-    """Return the label rule's name; the ascent rule is known but not there yet."""
-    name = choice("assignment", value, [*ready, "ascent"])
-    implemented("assignment", name, name in ready, ready)
-    return name
-
-
 def void_index_is_used(given: bool, policy: str) -> None:
     """Refuse a void label under a policy that never writes it."""
     if given and policy != "void":

@@ -72,6 +72,18 @@ class LabelRule:
     bend: Tensor
     void_index: int
 
+    def where(self, images: Tensor, other: LabelRule) -> LabelRule:
+        """Itself in the given images, bool (B,), the other rule elsewhere."""
+        mine = images.unsqueeze(1)
+        return LabelRule(
+            torch.where(mine, self.claim, other.claim),
+            torch.where(mine, self.eligible, other.eligible),
+            torch.where(mine, self.slope, other.slope),
+            torch.where(mine, self.offset, other.offset),
+            torch.where(mine, self.bend, other.bend),
+            self.void_index,
+        )
+
 
 class Field(Protocol):
     """Pixels of a batch, (B, C, n), behind the reductions a solver needs.
@@ -150,6 +162,10 @@ class Field(Protocol):
 
     def assign(self, rule: LabelRule) -> Tensor:
         """Labels under the rule, int64 (B, *spatial)."""
+        ...
+
+    def regions(self, rule: LabelRule) -> Selection:
+        """Sum and count of each class's region under the rule, whose labels are not kept."""
         ...
 
     def measure(self, labels: Tensor) -> Selection:

@@ -92,6 +92,10 @@ class NumbaField(TensorField):
         """As ``above``, over the pixels that exactly one class of the image claims."""
         return self._sum(kernels.claimed_once, self._classes_together(), _numbers(threshold))
 
+    def regions(self, rule: LabelRule) -> Selection:
+        """Sum and count of each class's region under the rule, whose labels are not kept."""
+        return self._sum(kernels.regions, self._classes_together(), _rule(rule))
+
     def measure(self, labels: Tensor) -> Selection:
         """Sum and count of each class's region in a label map."""
         flat = labels.flatten(1).contiguous().numpy()
@@ -133,9 +137,7 @@ class NumbaField(TensorField):
     def assign(self, rule: LabelRule) -> Tensor:
         """Labels under the rule, int64 (B, *spatial)."""
         labels = np.empty((self.batch, self.pixels), np.int64)
-        claim, slope, offset, bend = map(_numbers, (rule.claim, rule.slope, rule.offset, rule.bend))
-        numbers = (claim, _bytes(rule.eligible), slope, offset, bend, rule.void_index)
-        self._write(kernels.assign, self._classes_together(), numbers, labels)
+        self._write(kernels.assign, self._classes_together(), _rule(rule), labels)
         return self._spatial(labels)
 
     def _spatial(self, result: Array) -> Tensor:
@@ -270,6 +272,12 @@ def _spans(length: int, size: int) -> list[Span]:
 def _numbers(rows: Tensor) -> Array:
     numbers: Array = rows.contiguous().numpy()
     return numbers
+
+
+def _rule(rule: LabelRule) -> tuple[Array, Array, Array, Array, Array, int]:
+    """Label rule as kernels take it."""
+    claim, slope, offset, bend = map(_numbers, (rule.claim, rule.slope, rule.offset, rule.bend))
+    return claim, _bytes(rule.eligible), slope, offset, bend, rule.void_index
 
 
 def _bytes(masks: Tensor) -> Array:

@@ -609,11 +609,16 @@ def measure(memory, part, images, labels, scale, sums):
     for b in range(images[0], images[1]):
         for begin in range(part[0], part[1], BLOCK):
             span = (begin, min(begin + BLOCK, part[1]))
-            for i in range(span[1] - span[0]):
-                label = labels[b, begin + i]
-                known = (label >= 0) & (label < memory[1].shape[1])
-                classes[i] = label if known else NOBODY
+            known_classes(labels[b, span[0] : span[1]], memory[1].shape[1], classes)
             add_regions(memory, span, b, classes, scale, scratch, sums)
+
+
+@helper
+def known_classes(labels, count, classes):
+    """Classes that labels name; NOBODY where they name none."""
+    for i in range(labels.size):
+        known = (labels[i] >= 0) & (labels[i] < count)
+        classes[i] = labels[i] if known else NOBODY
 
 
 @helper
@@ -703,39 +708,116 @@ def write_mask(row, t, mask):
 
 @kernel
 def assign(memory, part, images, rule, peak, labels):
-    """Write the label of every pixel under the rule: claim, eligible, then the gain's numbers."""
-    claim, eligible, slope, offset, bend, void_index = rule
-    scratch, codes = room_for(memory, BLOCK), np.empty(BLOCK, np.uint32)
-    claimer, undecided = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
-    claimed, best, winner = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    """Write the label of every pixel under the rule."""
+    scratch, room = room_for(memory, BLOCK), room_to_assign()
+    for b in range(images[0], images[1]):
+        for begin in range(part[0], part[1], BLOCK):
+            span = (begin, min(begin + BLOCK, part[1]))
+            label(memory, span, b, rule, peak, scratch, room, labels[b, span[0] : span[1]])
+
+
+@kernel
+def regions(memory, part, images, rule, scale, sums):
+    """Integer sums over each class's region under the rule."""
+    scratch, room = room_for(memory, BLOCK), room_to_assign()
+    labels, classes = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int32)
     for b in range(images[0], images[1]):
         for begin in range(part[0], part[1], BLOCK):
             span = (begin, min(begin + BLOCK, part[1]))
             size = span[1] - span[0]
-            claimers(memory, span, b, claim, peak, scratch, codes, claimer)
-            count = 0
-            for i in range(size):
-                labels[b, begin + i] = claimer[i] if claimer[i] >= 0 else void_index
-                undecided[count] = i
-                count += claimer[i] < 0
-            if 2 * count > size:  # cheaper for all than gathered: only its claimer may win a pixel
-                count = size  # that is claimed once
-                for i in range(size):
-                    undecided[i] = i
-            for k in range(count):
-                claimed[k] = claimer[undecided[k]] != NOBODY
-                best[k], winner[k] = -np.inf, NOBODY
-            places = undecided[:count]
-            for c in range(memory[1].shape[1]):
-                if count and (claim[b, c] < peak[b, c] or eligible[b, c]):
-                    row = chosen_pixels(memory, b, c, span, places, scratch)
-                    gain = (slope[b, c], offset[b, c], bend[b, c])
-                    free = -1.0 if eligible[b, c] else np.inf
-                    bars = (np.float64(cut(claim[b, c], scratch)), free)
-                    compete(row, bars, gain, np.float64(c), claimed, winner, best)
-            for k in range(count):
-                if winner[k] != NOBODY:
-                    labels[b, begin + places[k]] = np.int64(winner[k])
+            label(memory, span, b, rule, scale[3], scratch, room, labels[:size])
+            known_classes(labels[:size], memory[1].shape[1], classes)
+            if somebody_claims(b, rule[0], scale[3]):
+                add_regions(memory, span, b, classes, scale, scratch, sums)
+            else:
+                add_pixels(sums, b, classes, room[0][2][:size], scale)
+
+
+@helper
+def room_to_assign():
+    """Scratch of ``label``: for the competition, for its contestants."""
+    codes, claimer = np.empty(BLOCK, np.uint32), np.empty(BLOCK, np.int32)
+    undecided, claimed = np.empty(BLOCK, np.int64), np.empty(BLOCK)
+    return (np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)), (codes, claimer, undecided, claimed)
+
+
+@helper
+def label(memory, span, b, rule, peak, scratch, room, labels):
+    """Write the labels of a span under the rule: claim, eligible, then the gain's numbers."""
+    claim, eligible, slope, offset, bend, void_index = rule
+    (winner, best, _), (codes, claimer, undecided, claimed) = room
+    if not somebody_claims(b, claim, peak):
+        win_freely(memory, span, b, rule, scratch, room[0])
+        for i in range(labels.size):
+            labels[i] = void_index if winner[i] == NOBODY else np.int64(winner[i])
+        return
+    claimers(memory, span, b, claim, peak, scratch, codes, claimer)
+    count = 0
+    for i in range(labels.size):
+        labels[i] = claimer[i] if claimer[i] >= 0 else void_index
+        undecided[count] = i
+        count += claimer[i] < 0
+    if 2 * count > labels.size:  # cheaper for all than gathered: only its claimer may win a pixel
+        count = labels.size  # that is claimed once
+        for i in range(labels.size):
+            undecided[i] = i
+    for k in range(count):
+        claimed[k] = claimer[undecided[k]] != NOBODY
+        best[k], winner[k] = -np.inf, NOBODY
+    places = undecided[:count]
+    for c in range(memory[1].shape[1]):
+        if count and (claim[b, c] < peak[b, c] or eligible[b, c]):
+            row = chosen_pixels(memory, b, c, span, places, scratch)
+            gain = (slope[b, c], offset[b, c], bend[b, c])
+            free = -1.0 if eligible[b, c] else np.inf
+            bars = (np.float64(cut(claim[b, c], scratch)), free)
+            compete(row, bars, gain, np.float64(c), claimed, winner, best)
+    for k in range(count):
+        if winner[k] != NOBODY:
+            labels[places[k]] = np.int64(winner[k])
+
+
+@helper
+def somebody_claims(b, claim, peak):
+    found = False
+    for c in range(claim.shape[1]):
+        found |= claim[b, c] < peak[b, c]
+    return found
+
+
+@helper
+def win_freely(memory, span, b, rule, scratch, room):
+    """Winner of every pixel of a span that no class claims, and its probability of that class."""
+    _, eligible, slope, offset, bend, _ = rule
+    winner, best, own = room
+    winner[:], best[:], own[:] = NOBODY, -np.inf, 0.0
+    for c in range(memory[1].shape[1]):
+        if eligible[b, c]:
+            row = pixels(memory, b, c, span[0], span[1], scratch)
+            gain = (slope[b, c], offset[b, c], bend[b, c])
+            compete_freely(row, gain, np.float64(c), winner, best, own)
+
+
+@helper
+def compete_freely(row, gain, c, winner, best, own):
+    """As ``compete``, for pixels that nobody claims; keeps the winners' probabilities, too."""
+    slope, offset, bend = gain
+    if bend == 0:  # two loops: a branch within would keep them from being vectorised
+        for i in range(row.size):
+            p = np.float64(widen(row[i]))
+            score = slope * p - offset
+            wins = score > best[i]
+            best[i] = score if wins else best[i]
+            winner[i] = c if wins else winner[i]
+            own[i] = p if wins else own[i]
+    else:
+        for i in range(row.size):
+            p = np.float64(widen(row[i]))
+            score = (slope * p - offset) / (1 - bend * p)
+            wins = score > best[i]
+            best[i] = score if wins else best[i]
+            winner[i] = c if wins else winner[i]
+            own[i] = p if wins else own[i]
 
 
 @helper
@@ -758,15 +840,22 @@ def compete(row, bars, gain, c, claimed, winner, best):
     """
     slope, offset, bend = gain
     claim, free = bars
-    for i in range(row.size):
-        p = np.float64(widen(row[i]))
-        score = slope * p - offset
-        if bend != 0:
-            score /= 1 - bend * p
-        bar = claim if claimed[i] != 0 else free
-        wins = (p > bar) & (score > best[i])
-        best[i] = score if wins else best[i]
-        winner[i] = c if wins else winner[i]
+    if bend == 0:
+        for i in range(row.size):
+            p = np.float64(widen(row[i]))
+            score = slope * p - offset
+            bar = claim if claimed[i] != 0 else free
+            wins = (p > bar) & (score > best[i])
+            best[i] = score if wins else best[i]
+            winner[i] = c if wins else winner[i]
+    else:
+        for i in range(row.size):
+            p = np.float64(widen(row[i]))
+            score = (slope * p - offset) / (1 - bend * p)
+            bar = claim if claimed[i] != 0 else free
+            wins = (p > bar) & (score > best[i])
+            best[i] = score if wins else best[i]
+            winner[i] = c if wins else winner[i]
 
 
 @kernel

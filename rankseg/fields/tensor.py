@@ -137,6 +137,10 @@ class TensorField:
             labels[b, p] = torch.where(wins.any(1), winner, labels[b, p])
         return labels.reshape(self.batch, *self.spatial)
 
+    def regions(self, rule: LabelRule) -> Selection:
+        """Sum and count of each class's region under the rule."""
+        return self.measure(self.assign(rule))
+
     def measure(self, labels: Tensor) -> Selection:
         """Sum and count of each class's region in a label map."""
         sums, volume = self._accumulators()

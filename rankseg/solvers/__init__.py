@@ -20,7 +20,7 @@ METRICS: Mapping[str, Mapping[str, float]] = {
 ACTIVATIONS = ("none", "softmax", "sigmoid")
 BACKENDS = ("auto", "torch", "numba", "triton")
 OUTPUT_MODES = ("multiclass", "multilabel")
-ASSIGNMENTS = ("published",)
+ASSIGNMENTS = ("published", "ascent")
 POLICIES = ("max_score", "void")
 VOID_INDEX = 255
 
@@ -127,7 +127,7 @@ def _parameters(
     if "assignment" in chosen:
         policy = validation.choice("unassigned_policy", chosen["unassigned_policy"], POLICIES)
         chosen["unassigned_policy"] = policy
-        chosen["assignment"] = validation.assignment(chosen["assignment"], ASSIGNMENTS)
+        chosen["assignment"] = validation.choice("assignment", chosen["assignment"], ASSIGNMENTS)
         validation.void_has_unclaimed_pixels(metric, policy)
         validation.void_index_is_used("void_index" in given, policy)
         chosen["void_index"] = validation.integer("void_index", chosen["void_index"])

@@ -89,8 +89,7 @@ from rankseg.functional import rankseg
         ({"metric": "tversky", "beta": "x"}, TypeError, r"beta must be a finite number >= 0"),
         ({"metric": "tversky", "alpha": 0, "beta": 0}, ValueError, r"is 1 for every mask"),
         ({"beta": 2.0}, ValueError, r"metric='dice', .* takes no parameter 'beta'"),
-        ({"assignment": "ascent"}, NotImplementedError, r"'ascent' is not implemented yet"),
-        ({"assignment": "best"}, ValueError, r"assignment must be one of 'published'"),
+        ({"assignment": "best"}, ValueError, r"assignment must be one of 'published', 'ascent'"),
         (
             {"solver": "TR", "output_mode": "multilabel", "threshold": 2},
             ValueError,

@@ -104,6 +104,15 @@ def rules(shape):
     one, none = np.ones(shape[:2]), np.zeros(shape[:2])
     numbers = (one, one.astype(bool), one, none, none)  # argmax: the first of equal classes wins
     yield LabelRule(*map(torch.from_numpy, numbers), void_index=-7)
+    for bend in (0.0, 0.5):  # nobody claims, some are eligible
+        numbers = (
+            one,
+            random.random(shape[:2]) < 0.6,
+            random.uniform(1, 2, shape[:2]),
+            random.uniform(0, 1, shape[:2]),
+            random.uniform(0, bend, shape[:2]),
+        )
+        yield LabelRule(*map(torch.from_numpy, numbers), void_index=255)
 
 
 @pytest.mark.parametrize(("shape", "kind"), CASES)
@@ -114,7 +123,9 @@ def test_labels(shape, kind, dtype):
     for rule in rules(shape):
         expected = plain.assign(rule)
         for name, tensor in layouts(probs, kind):
-            assert torch.equal(NumbaField(tensor).assign(rule), expected), name
+            fast = NumbaField(tensor)
+            assert torch.equal(fast.assign(rule), expected), name
+            same(fast.regions(rule), plain.measure(expected))
 
 
 @pytest.mark.parametrize(("shape", "kind"), [*CASES, *LONG_ROWS])
