@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rankseg import operator
@@ -54,7 +53,9 @@ class RankSEG(nn.Module):
     **solver_params
         Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no class claims
         goes to the active class that gains most, 'void': it gets ``void_index``), ``void_index``
-        (int that is no class, default 255), ``assignment`` ('published'). One channel has no
+        (int that is no class, default 255), ``assignment`` ('published': each pixel goes where it
+        gains most after classes were decided alone; 'ascent': from there labels climb the sum of
+        the classes' objectives, which never falls, at some twice the time). One channel has no
         unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default
         1e-4), the probability left out of the distribution of the label count. TR: ``threshold``
         (default 0.5). Metrics: ``beta`` (default 1) of F-beta; ``alpha`` and ``beta`` (default
@@ -64,8 +65,6 @@ class RankSEG(nn.Module):
     ------
     TypeError, ValueError
         On names, numbers or combinations that make no sense; the message lists what is possible.
-    NotImplementedError
-        For ``assignment='ascent'``, which is planned.
 
     Notes
     -----
@@ -73,8 +72,9 @@ class RankSEG(nn.Module):
     calibrated. Ties: a pixel is selected when its probability is strictly larger than the cut, so
     equal pixels share their fate, and the mask does not depend on pixel order, memory layout,
     batch or threads. Extra memory is a few megabytes beyond the result (plus one copy of an
-    input whose spatial dimensions cannot be flattened as a view, and for a softmax over three
-    classes or more two numbers a pixel). A network that ends in this module can be compiled
+    input whose spatial dimensions cannot be flattened as a view; from logits one row a thread, at
+    most an eighth of the input in float32, and for a softmax over three classes or more two numbers
+    a pixel). A network that ends in this module can be compiled
     (``torch.compile``) and exported (``torch.export``): ``predict`` is a single operator there.
 
     References
@@ -147,7 +147,7 @@ class RankSEG(nn.Module):
             If it has the wrong shape, or a value is NaN or outside [0, 1]; the message gives the
             range seen.
         """
-        if torch.compiler.is_compiling():
+        if operator.is_tracing():
             return operator.predict(probs, self._settings_text)
         return decision_on(probs, self._settings).prediction()
 
@@ -156,6 +156,6 @@ class RankSEG(nn.Module):
 
         Takes what ``predict`` takes and costs one to a few passes over ``probs`` more.
         """
-        if torch.compiler.is_compiling():
+        if operator.is_tracing():
             return operator.solve(probs, self._settings_text)
         return decision_on(probs, self._settings).segmentation()

@@ -196,6 +196,14 @@ def predict(
         float,
         typer.Option(help="A class whose largest probability is at most this is skipped."),
     ] = 0.5,
+    assignment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="published|ascent",
+            help="How masks become labels: the published rule, or labels that climb the sum of "
+            "the classes' scores from there. Labels only, and not by argmax.",
+        ),
+    ] = None,
     unassigned_policy: Annotated[
         str | None,
         typer.Option(
@@ -259,6 +267,7 @@ def predict(
         smooth=smooth,
         pruning_prob=pruning_prob,
         activation=activation.value,
+        assignment=assignment,
         unassigned_policy=unassigned_policy,
         void_index=void_index,
         threshold=threshold,

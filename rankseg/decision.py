@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
 from rankseg import assignment, validation
+from rankseg.cached import cached_property
 from rankseg.fields import Best, Field, LabelRule, Selection, field_for
 from rankseg.objectives import Accuracy, Dice, IoU, objective_for, ratio_family
 from rankseg.result import Segmentation

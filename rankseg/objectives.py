@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from rankseg.cached import cached_property
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -17,6 +17,11 @@ from rankseg.result import Segmentation
 from rankseg.solvers import Settings
 
 
+def is_tracing() -> bool:
+    """Whether what is called now is recorded, by a compiler, an exporter or ``torch.jit.trace``."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+
+
 def as_text(settings: Settings) -> str:
     """Settings as the operators take them."""
     return json.dumps(asdict(settings))
@@ -24,13 +29,13 @@ def as_text(settings: Settings) -> str:
 
 def predict(values: Tensor, settings: str) -> Tensor:
     """Masks or labels, as one node of a graph."""
-    found: Tensor = _predict(values, settings)
+    found: Tensor = _predict(values.detach(), settings)  # operators have no gradient
     return found
 
 
 def solve(values: Tensor, settings: str) -> Segmentation:
     """Masks or labels with their numbers, as one node of a graph."""
-    return Segmentation(*_solve(values, settings))
+    return Segmentation(*_solve(values.detach(), settings))
 
 
 @torch.library.custom_op("rankseg::predict", mutates_args=())

@@ -32,14 +32,11 @@ def field_for(values: Tensor, activation: str = "none", backend: str = "auto") -
     """
     if backend == "auto":
         kind = _fastest(values.device.type)
-        return kind(values, activation) if kind.serves(values) else TensorField(values, activation)
+        return (TensorField if kind.obstacle(values) else kind)(values, activation)
     named = _named(backend)
-    if not named.serves(values):
-        device, classes = values.device.type, values.shape[1]
-        raise ValueError(
-            f"backend={backend!r} does not serve {classes} classes on device {device!r}; "
-            "use backend='auto'"
-        )
+    obstacle = named.obstacle(values)
+    if obstacle:
+        raise ValueError(f"backend={backend!r} {obstacle}; use backend='auto'")
     return named(values, activation)
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from rankseg.cached import cached_property
 from rankseg.fields import dinkelbach
 from rankseg.fields.base import Best, LabelRule, Selection, Totals
 from rankseg.fields.blocks import BLOCK, Classes, pixel_blocks, row_blocks, spans
@@ -40,9 +41,9 @@ class TensorField:
         self.block_dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
 
     @staticmethod
-    def serves(values: Tensor) -> bool:
-        """Whether this kind of field can take the tensor; plain torch takes all."""
-        return True
+    def obstacle(values: Tensor) -> str:
+        """Why this kind of field cannot take the tensor; plain torch takes all."""
+        return ""
 
     def representable(self, number: float) -> float:
         """The number as the input's type holds it: cuts that users write are meant in that type."""

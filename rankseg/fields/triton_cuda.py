@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rankseg.cached import cached_property
 from rankseg.fields import triton_kernels as kernels
 from rankseg.fields.base import LabelRule, Selection, Totals
 from rankseg.fields.blocks import BLOCK, spans
@@ -72,11 +73,13 @@ class TritonField(TensorField):
         self.rule, self.norm = self._activation()
 
     @staticmethod
-    def serves(values: Tensor) -> bool:
-        """Whether kernels run where the tensor is: interpreted on the CPU, compiled on a GPU."""
+    def obstacle(values: Tensor) -> str:
+        """Why kernels cannot run where the tensor is; interpreted they do on the CPU, only."""
         if kernels.INTERPRETED:
-            return values.device.type == "cpu"
-        return values.is_cuda and _runs_on(values.device)
+            return "" if values.device.type == "cpu" else "is interpreted, on the CPU only"
+        if not values.is_cuda:
+            return f"runs on NVIDIA GPUs, and the tensor is on {str(values.device)!r}"
+        return "" if _runs_on(values.device) else "does not run on this GPU"
 
     def above(self, threshold: Tensor) -> Selection:
         """Sum and count of {p > threshold} in each row."""

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from rankseg.cached import cached_property
 from rankseg.objectives import Dice, IoU
 from rankseg.profile import Floats, chebyshev_terms, interval_nodes
 from rankseg.refined_normal import Counts, central_counts, counts_on

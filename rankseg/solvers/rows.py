@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from rankseg.cached import cached_property
 from rankseg.fields.base import Selection
 from rankseg.objectives import Objective
 

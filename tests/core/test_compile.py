@@ -46,6 +46,25 @@ def test_compiles_without_a_graph_break(options):
         assert torch.equal(compiled(image(size)), model(image(size)))
 
 
+def test_solve_compiles_behind_a_network_that_could_be_trained():
+    model = network()
+    assert any(weight.requires_grad for weight in model.parameters())
+
+    def solve(x):
+        return model.decide.solve(model.layer(x).softmax(1)).expected_score
+
+    compiled = torch.compile(solve, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(image()), solve(image()))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated")
+def test_traces():
+    """``torch.jit.trace`` cannot follow compiled passes either; the operator is one node."""
+    model = network().requires_grad_(False)
+    traced = torch.jit.trace(model, image())
+    assert torch.equal(traced(image(20)), model(image(20)))
+
+
 @pytest.mark.slow
 def test_compiles_to_machine_code():
     model = network()

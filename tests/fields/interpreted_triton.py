@@ -487,5 +487,5 @@ def test_ratio_terms_are_doubles():
 
 def test_it_is_interpreted():
     assert kernels.INTERPRETED
-    assert TritonField.serves(torch.rand(1, 1, 1))
+    assert not TritonField.obstacle(torch.rand(1, 1, 1))
     assert type(field_for(torch.rand(1, 1, 1))) is NumbaField

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -100,6 +101,43 @@ class Images(Dataset):
     def __getitem__(self, index):
         torch.set_num_threads(2)  # loaders set 1
         return self.decide(self.images[index])[0]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_fork_while_another_thread_decides():
+    """No lock may be held while a mask is decided: the child would wait for it for ever."""
+    decide, image = RankSEG(), probs()
+    expected, stop = decide(image), threading.Event()
+
+    def keep_deciding():
+        while not stop.is_set():
+            decide(image)
+
+    busy = threading.Thread(target=keep_deciding)
+    busy.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                torch.set_num_threads(1)
+                os._exit(0 if np.array_equal(decide(image).numpy(), expected.numpy()) else 1)
+            assert _exit_status(child) == 0
+    finally:
+        stop.set()
+        busy.join()
+
+
+def _exit_status(child, patience=20.0):
+    """Exit status of a process; None if it hangs."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return status
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

@@ -179,7 +179,7 @@ def test_the_backend_of_cuda_tensors():
 
 
 def test_by_name_on_the_cpu():
-    with pytest.raises(ValueError, match=r"backend='triton' does not serve 3 classes on device"):
+    with pytest.raises(ValueError, match=r"'triton' runs on NVIDIA GPUs, and the tensor is"):
         RankSEG(backend="triton")(torch.rand(1, 3, 4))
 
 
