@@ -5,7 +5,8 @@
 
 from rankseg.api import RankSEG
 from rankseg.result import Segmentation
+from rankseg.rule import DecisionRule
 from rankseg.scoring import expected_score
 
-__all__ = ["RankSEG", "Segmentation", "__version__", "expected_score"]
+__all__ = ["DecisionRule", "RankSEG", "Segmentation", "__version__", "expected_score"]
 __version__ = "0.1.0"

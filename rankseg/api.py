@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
-from rankseg import operator
-from rankseg.decision import decision_on
+from rankseg import operator, validation
+from rankseg.decision import decision_on, decision_on_tiles
+from rankseg.fields.tiles import Here, Source
 from rankseg.result import Segmentation
+from rankseg.rule import DecisionRule
 from rankseg.solvers import Settings, settings
 
 
@@ -50,6 +53,11 @@ class RankSEG(nn.Module):
         What the passes over the pixels are made of. ``'auto'`` takes compiled passes where there
         are some for the device, else plain torch; one asked for by name works or raises. From
         probabilities all give the same result, bit for bit.
+    aggregation : {'image', 'dataset'}, default 'image'
+        Over which pixels the metric is taken: those of each image, or those of all images given
+        together, as benchmarks do that sum counts over their data set (mIoU of Cityscapes, ADE20K).
+        ``predict`` and ``solve`` then take the batch as one image (numbers per class are (1, C));
+        for more than a batch, see ``decide``. RMA, argmax, TR and accuracy.
     **solver_params
         Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no class claims
         goes to the active class that gains most, 'void': it gets ``void_index``), ``void_index``
@@ -100,11 +108,20 @@ class RankSEG(nn.Module):
         *,
         activation: str = "none",
         backend: str = "auto",
+        aggregation: str = "image",
         **solver_params: Any,
     ) -> None:
         super().__init__()
         self._settings = settings(
-            metric, output_mode, solver, smooth, pruning_prob, activation, backend, solver_params
+            metric,
+            output_mode,
+            solver,
+            smooth,
+            pruning_prob,
+            activation,
+            backend,
+            aggregation,
+            solver_params,
         )
         self._settings_text = operator.as_text(self._settings)
 
@@ -159,3 +176,35 @@ class RankSEG(nn.Module):
         if operator.is_tracing():
             return operator.solve(probs, self._settings_text)
         return decision_on(probs, self._settings).segmentation()
+
+    def decide(self, probs: Tensor | Iterable[Tensor] | Source) -> DecisionRule:
+        """One rule for all the pixels given, to be applied to any of them.
+
+        Parameters
+        ----------
+        probs : Tensor, shape (B, C, *spatial), or re-iterable of such tensors
+            Tiles of an image that is larger than memory, or the images of a data set: all are one
+            image to the rule. Tiles are visited some ten times, one at a time, and may differ in
+            everything but the number of classes and the type; their order, shapes and batches do
+            not change the rule, bit for bit. An object with a method ``reduce(ask)`` instead puts
+            each question to its tiles wherever they are (see ``rankseg.fields.tiles.Source``).
+
+        Returns
+        -------
+        DecisionRule
+            For one image in memory, ``decide(image).apply(image)`` is ``predict(image)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As ``predict`` for each tile; if tiles disagree, change between visits, can be visited
+            only once, or the solver needs all pixels of a class at once.
+        """
+        if isinstance(probs, Tensor):
+            if probs.ndim > 2 and probs.shape[0] == 1:
+                return decision_on(probs, self._settings).decision_rule()
+            return decision_on_tiles(Here([probs]), self._settings).decision_rule()
+        if isinstance(probs, Source):
+            return decision_on_tiles(probs, self._settings).decision_rule()
+        validation.re_iterable(probs)
+        return decision_on_tiles(Here(probs), self._settings).decision_rule()

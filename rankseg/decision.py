@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from rankseg import assignment, validation
 from rankseg.cached import cached_property
 from rankseg.fields import Best, Field, LabelRule, Selection, field_for
+from rankseg.fields.tiles import Here, How, Source, TiledField
 from rankseg.objectives import Accuracy, Dice, IoU, objective_for, ratio_family
 from rankseg.result import Segmentation
+from rankseg.rule import DecisionRule
 from rankseg.solvers import Settings, by_row, pointwise, rma
 from rankseg.solvers.by_row import Method
 from rankseg.solvers.rows import Rows, as_rows
@@ -23,13 +28,28 @@ nearly tied probability can lose more (docs/choosing-a-solver.md).
 
 
 def decision_on(values: object, settings: Settings) -> Decision:
-    """Decision on a tensor that has yet to be checked."""
+    """Decision on a tensor that has yet to be checked: its images each alone, or as one."""
     tensor = validation.pixel_tensor(values, settings.activation)
+    if settings.aggregation == "dataset" and len(tensor) > 1:
+        return Together(tensor, settings)
     field = field_for(tensor, settings.activation, settings.backend)
     best = _best_at_once(field, settings)
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak, settings.activation)
     return Decision(settings, field, best)
+
+
+def decision_on_tiles(source: Source, settings: Settings) -> Decision:
+    """Decision on all pixels of a source of tiles as one image."""
+    validation.tiles_are_served(settings.solver, settings.metric)
+    return Decision(settings, _tiled(source, settings))
+
+
+def _tiled(source: Source, settings: Settings) -> Field:
+    check = partial(validation.pixel_tensor, activation=settings.activation)
+    field = TiledField(source, How(check, settings.activation, settings.backend))
+    validation.probability_range(field.extent.lowest, field.extent.peak, settings.activation)
+    return cast(Field, field)  # the solvers served ask it for sums only
 
 
 def _best_at_once(field: Field, settings: Settings) -> Best | None:
@@ -71,7 +91,7 @@ class Decision:
     def segmentation(self) -> Segmentation:
         """Prediction, with the objective of every region and a bound on their sum."""
         prediction = self.prediction()
-        region = self.rows.region if self.rule is None else self.field.measure(prediction)
+        region = self.rows.region if self.rule is None else self._measure(self.rule, prediction)
         score = self.rows.score if self.rule is None else self._label_scores(prediction, region)
         threshold = self.rows.threshold
         if self.rule is not None and self._every_pixel_alone:
@@ -86,6 +106,21 @@ class Decision:
             objective=score.sum(1),
             bound=self._bound(),
         )
+
+    def _measure(self, rule: LabelRule, labels: Tensor) -> Selection:
+        return self.field.measure(labels)
+
+    def decision_rule(self) -> DecisionRule:
+        """The numbers of a single image that decide its pixels, or any others."""
+        mode, activation = self.settings.output_mode, self.settings.activation
+        if self.rule is None:
+            return DecisionRule(mode, activation, tuple(self.rows.threshold[0].tolist()))
+        rule = self.rule
+        claim, eligible, slope, offset, bend = (
+            tuple(numbers[0].tolist())
+            for numbers in (rule.claim, rule.eligible, rule.slope, rule.offset, rule.bend)
+        )
+        return DecisionRule(mode, activation, claim, eligible, slope, offset, bend, rule.void_index)
 
     @cached_property
     def rows(self) -> Rows:
@@ -198,3 +233,18 @@ class Decision:
         if self.rule is not None and bool((idle & self.rule.eligible).any()):
             best = self._best_rows(idle & self.rule.eligible).where(idle, best)
         return best.score.sum(1)
+
+
+class Together(Decision):
+    """The images of one batch, decided as one; numbers per row are (1, C)."""
+
+    def __init__(self, values: Tensor, settings: Settings) -> None:
+        self.values = values
+        super().__init__(settings, _tiled(Here([values]), settings))
+
+    def prediction(self) -> Tensor:
+        """Masks or labels of every image, by the rule of all."""
+        return self.decision_rule().apply(self.values)
+
+    def _measure(self, rule: LabelRule, labels: Tensor) -> Selection:
+        return self.field.regions(rule)  # of all images together

@@ -19,6 +19,7 @@ def rankseg(
     *,
     activation: str = "none",
     backend: str = "auto",
+    aggregation: str = "image",
     **solver_params: Any,
 ) -> Tensor:
     """Labels or masks whose expected metric is largest; ``RankSEG(...)(probs)`` in one call.
@@ -39,6 +40,7 @@ def rankseg(
         pruning_prob=pruning_prob,
         activation=activation,
         backend=backend,
+        aggregation=aggregation,
         **solver_params,
     )
     return decide.predict(probs)

@@ -56,7 +56,9 @@ def _(values: Tensor, settings: str) -> Tensor:
 
 @_solve.register_fake
 def _(values: Tensor, settings: str) -> list[Tensor]:
-    rows, images = values.shape[:2], values.shape[:1]
+    together = _settings(settings).aggregation == "dataset"
+    images = 1 if together else values.shape[0]
+    rows = (images, values.shape[1])
     kinds = (torch.float64, torch.float64, torch.int64, torch.bool, torch.bool)
     per_row = [values.new_empty(rows, dtype=kind) for kind in kinds]
     per_image = [values.new_empty(images, dtype=torch.float64) for _ in range(2)]

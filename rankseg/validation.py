@@ -6,7 +6,7 @@ Inner functions trust what passed here.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -167,6 +167,37 @@ def _unusual(tensor: Tensor) -> str:
     if tensor.is_quantized:
         return "quantized"
     return "" if tensor.layout == torch.strided else str(tensor.layout)
+
+
+def number_of_classes(got: int, wanted: int, whose: str) -> None:
+    """Refuse pixels with another number of classes."""
+    if got != wanted:
+        raise ValueError(f"{whose} is for {wanted} classes; got {got}")
+
+
+def re_iterable(tiles: object) -> None:
+    """Refuse what gives its tiles once: every pass over the pixels starts from the beginning."""
+    iterable = hasattr(tiles, "__iter__") or hasattr(tiles, "__getitem__")
+    if isinstance(tiles, str) or not iterable:
+        raise TypeError(
+            "decide takes a tensor of shape (B, C, *spatial), or tiles: a list or another iterable "
+            f"of such tensors; got {type(tiles).__name__}"
+        )
+    if isinstance(tiles, Iterator):
+        raise TypeError(
+            f"tiles are visited several times, and a {type(tiles).__name__} gives them once: pass "
+            "a list, a DataLoader, or an object whose __iter__ starts anew"
+        )
+
+
+def tiles_are_served(solver: str, metric: str) -> None:
+    """Refuse solvers that need all pixels of a class at once; accuracy needs one."""
+    possible = ("RMA", "argmax", "TR")
+    if metric != "acc" and solver not in possible:
+        raise ValueError(
+            f"solver={solver!r} needs all pixels of a class in memory at once; possible for tiles "
+            f"and data sets: {_choices(possible)}"
+        )
 
 
 def void_index_is_no_class(void_index: int, classes: int) -> None:

@@ -36,13 +36,17 @@ LAYERS = {
     },
     "scoring": {"fields", "objectives", "solvers", "validation"},
     "assignment": {"fields", "objectives", "solvers"},
-    "decision": {"cached", "validation", "assignment", "fields", "objectives", "result", "solvers"},
+    "rule": {"fields", "validation"},
+    "decision": {
+        *("cached", "validation", "assignment", "fields", "objectives"),
+        *("result", "rule", "solvers"),
+    },
     "operator": {"decision", "result", "solvers"},
-    "api": {"decision", "operator", "result", "solvers"},
+    "api": {"decision", "fields", "operator", "result", "rule", "solvers", "validation"},
     "functional": {"api"},
-    "": {"api", "result", "scoring"},
+    "": {"api", "result", "rule", "scoring"},
 }
-PUBLIC = {"", "api", "functional", "result", "scoring", "validation", "_require"}
+PUBLIC = {"", "api", "functional", "result", "rule", "scoring", "validation", "_require"}
 HOUSEHOLD = {"torch", "numpy"}
 TERMINAL = {"typer", "rich"}
 COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}

@@ -29,6 +29,14 @@ class Totals:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """What a part of an image must know of it: its totals, (1, C), and its number of pixels."""
+
+    pixels: int
+    totals: Totals
+
+
+@dataclass(frozen=True)
 class Selection:
     """Per row: selected sum S, float64, and volume V, int64; both (B, C)."""
 
@@ -71,6 +79,15 @@ class LabelRule:
     offset: Tensor
     bend: Tensor
     void_index: int
+
+    def expand(self, images: int, device: torch.device) -> LabelRule:
+        """Rule of one image for so many, on a device."""
+        numbers = {
+            name: value.to(device).expand(images, -1).contiguous()
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return LabelRule(**numbers, void_index=self.void_index)
 
     def where(self, images: Tensor, other: LabelRule) -> LabelRule:
         """Itself in the given images, bool (B,), the other rule elsewhere."""
@@ -139,6 +156,10 @@ class Field(Protocol):
 
     def between(self, low: float, high: float) -> Tensor:
         """Probabilities in (low, high], float64, in any order; fields of one row only."""
+        ...
+
+    def distinct(self, at: tuple[int, int], low: float, high: float) -> tuple[Tensor, Tensor]:
+        """Different probabilities of a row in (low, high], rising, and how often each occurs."""
         ...
 
     def moments(self, low: float, high: float) -> Tensor:

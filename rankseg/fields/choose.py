@@ -8,7 +8,7 @@ from importlib import import_module
 
 from torch import Tensor
 
-from rankseg.fields.base import Field
+from rankseg.fields.base import Field, Whole
 from rankseg.fields.tensor import TensorField
 
 COMPILED = {
@@ -30,14 +30,30 @@ def field_for(values: Tensor, activation: str = "none", backend: str = "auto") -
     ValueError
         If it does not serve the tensor.
     """
+    return _kind(values, backend)(values, activation)
+
+
+def part_of(whole: Whole, values: Tensor, activation: str, backend: str) -> TensorField:
+    """Field of a part of an image, for tallies. On a GPU plain torch makes them.
+
+    Raises
+    ------
+    ImportError, ValueError
+        As ``field_for``.
+    """
+    kind = _kind(values, backend)
+    return (kind if values.device.type == "cpu" else TensorField)(values, activation, whole)
+
+
+def _kind(values: Tensor, backend: str) -> type[TensorField]:
     if backend == "auto":
         kind = _fastest(values.device.type)
-        return (TensorField if kind.obstacle(values) else kind)(values, activation)
+        return TensorField if kind.obstacle(values) else kind
     named = _named(backend)
     obstacle = named.obstacle(values)
     if obstacle:
         raise ValueError(f"backend={backend!r} {obstacle}; use backend='auto'")
-    return named(values, activation)
+    return named
 
 
 @cache

@@ -13,7 +13,8 @@ against 12 ms for float64 sums, whose last bits change with the order.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +41,28 @@ class Scale:
         bits = min(UNIT_BITS, 62 - math.ceil(math.log2(pixels)))  # no overflow
         return 2.0**bits, 2 if dtype == torch.float64 or bits < UNIT_BITS else 1
 
+    def numbers(self, limbs: Sequence[Tensor]) -> Tensor:
+        """Sums as float64, rounded once."""
+        total = torch.zeros(self.shape, dtype=torch.float64, device=self.device)
+        for limb in reversed(limbs):
+            total = (total + limb) / self.unit
+        return total if self.lift is None else total / self.lift
+
+
+class Tally(NamedTuple):
+    """Integers that make a sum, (limbs, B, C), and how many pixels it is of, (B, C); both add."""
+
+    limbs: Tensor
+    volume: Tensor
+
+    def plus(self, other: Tally) -> Tally:
+        """Tally of both parts."""
+        return Tally(self.limbs + other.limbs, self.volume + other.volume)
+
+    def together(self) -> Tally:
+        """Tally of all images as one, (1, C)."""
+        return Tally(self.limbs.sum(1, keepdim=True), self.volume.sum(0, keepdim=True))
+
 
 class ExactSum:
     """One accumulator per row; ``add`` blocks in any order, then ``value``."""
@@ -64,10 +87,11 @@ class ExactSum:
 
     def value(self) -> Tensor:
         """Sums as float64, rounded once."""
-        total = torch.zeros(self.scale.shape, dtype=torch.float64, device=self.scale.device)
-        for limb in reversed(self.limbs):
-            total = (total + limb) / self.scale.unit
-        return total if self.scale.lift is None else total / self.scale.lift
+        return self.scale.numbers(self.limbs)
+
+    def tally(self, volume: Tensor) -> Tally:
+        """The integers, with a count."""
+        return Tally(torch.stack(self.limbs), volume)
 
 
 def _lift(peak: Tensor, small: Tensor, dtype: torch.dtype) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rankseg.cached import cached_property
 from rankseg.fields import numba_kernels as kernels
-from rankseg.fields.base import NOTHING, Best, LabelRule, Selection, Totals
-from rankseg.fields.exact_sum import SMALL_PEAK, Scale
+from rankseg.fields.base import NOTHING, Best, LabelRule, Selection, Totals, Whole
+from rankseg.fields.exact_sum import SMALL_PEAK, Scale, Tally
 from rankseg.fields.tensor import TensorField
 from rankseg.fields.threads import run
 from rankseg.objectives import RatioFamily
@@ -59,8 +59,10 @@ class NumbaField(TensorField):
     are kept.
     """
 
-    def __init__(self, values: Tensor, activation: str = "none") -> None:
-        super().__init__(values, activation)
+    def __init__(
+        self, values: Tensor, activation: str = "none", whole: Whole | None = None
+    ) -> None:
+        super().__init__(values, activation, whole)
         self.shape = (self.batch, self.classes)
         flat, offsets, step = _memory(self.rows)
         self.memory: tuple[Array, Array, int, Any] = (flat, offsets, step, None)
@@ -94,6 +96,10 @@ class NumbaField(TensorField):
         """Sum and count of {p > threshold} in each row."""
         return self._sum(kernels.above, self._rows_apart(), _numbers(threshold))
 
+    def tally_above(self, threshold: Tensor) -> Tally:
+        """What ``above`` is made of."""
+        return self._tally(kernels.above, self._rows_apart(), _numbers(threshold))
+
     def within(self, masks: Tensor) -> Selection:
         """Sum and count of each row's pixels in masks, bool (B, C, *spatial)."""
         return self._sum(kernels.within, self._rows_apart(), _bytes(masks.flatten(2)))
@@ -102,9 +108,17 @@ class NumbaField(TensorField):
         """As ``above``, over the pixels that exactly one class of the image claims."""
         return self._sum(kernels.claimed_once, self._classes_together(), _numbers(threshold))
 
+    def tally_claimed_once(self, threshold: Tensor) -> Tally:
+        """What ``claimed_once`` is made of."""
+        return self._tally(kernels.claimed_once, self._classes_together(), _numbers(threshold))
+
     def regions(self, rule: LabelRule) -> Selection:
         """Sum and count of each class's region under the rule, whose labels are not kept."""
         return self._sum(kernels.regions, self._classes_together(), _rule(rule))
+
+    def tally_regions(self, rule: LabelRule) -> Tally:
+        """What ``regions`` is made of."""
+        return self._tally(kernels.regions, self._classes_together(), _rule(rule))
 
     def measure(self, labels: Tensor) -> Selection:
         """Sum and count of each class's region in a label map."""
@@ -207,7 +221,7 @@ class NumbaField(TensorField):
 
     @cached_property
     def _unit_and_limbs(self) -> tuple[float, int]:
-        return Scale.unit_and_limbs(self.pixels, self.block_dtype)
+        return Scale.unit_and_limbs(self.counted, self.block_dtype)
 
     @cached_property
     def _scale(self) -> tuple[float, int, Array, Array]:
@@ -218,7 +232,7 @@ class NumbaField(TensorField):
     def _lift(self, peak: Array) -> Array:
         lift = None
         if peak.size and peak.min() < SMALL_PEAK:
-            lift = Scale(torch.from_numpy(peak), self.pixels, self.block_dtype).lift
+            lift = Scale(torch.from_numpy(peak), self.counted, self.block_dtype).lift
         return np.ones(self.shape) if lift is None else lift.numpy()
 
     def _sum(self, kernel: Any, pieces: Pieces, argument: Any) -> Selection:
@@ -228,13 +242,23 @@ class NumbaField(TensorField):
         self, kernel: Any, pieces: Pieces, argument: Any, scale: Any
     ) -> tuple[Array, Array]:
         """Sum and count of each row."""
+        sums = self._integers(kernel, pieces, argument, scale)
+        selected_sum, volume = np.empty(self.shape), np.empty(self.shape, np.int64)
+        kernels.finish(sums, scale, selected_sum, volume)
+        return selected_sum, volume
+
+    def _tally(self, kernel: Any, pieces: Pieces, argument: Any) -> Tally:
+        sums = torch.from_numpy(self._integers(kernel, pieces, argument, self._scale).sum(0))
+        limbs = sums[..., : self._unit_and_limbs[1]].movedim(-1, 0)
+        return Tally(limbs, sums[..., 2])
+
+    def _integers(self, kernel: Any, pieces: Pieces, argument: Any, scale: Any) -> Array:
+        """Each part's integers of each row: two for the sum, and the count."""
         sums = np.zeros((len(pieces.parts), *self.shape, 3), np.int64)
         pieces.run(
             lambda at, part, group: kernel(self.memory, part, group, argument, scale, sums[at])
         )
-        selected_sum, volume = np.empty(self.shape), np.empty(self.shape, np.int64)
-        kernels.finish(sums, scale, selected_sum, volume)
-        return selected_sum, volume
+        return sums
 
     def _write(self, kernel: Any, pieces: Pieces, argument: Any, out: Array) -> None:
         peak = self._scale[3]

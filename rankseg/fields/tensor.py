@@ -14,9 +14,9 @@ from torch import Tensor
 
 from rankseg.cached import cached_property
 from rankseg.fields import dinkelbach
-from rankseg.fields.base import Best, LabelRule, Selection, Totals
+from rankseg.fields.base import Best, LabelRule, Selection, Totals, Whole
 from rankseg.fields.blocks import BLOCK, Classes, pixel_blocks, row_blocks, spans
-from rankseg.fields.exact_sum import ExactSum, Scale
+from rankseg.fields.exact_sum import ExactSum, Scale, Tally
 from rankseg.objectives import LinearFractional, RatioFamily
 
 PIECE = 1 << 13
@@ -30,7 +30,9 @@ class TensorField:
     become probabilities block by block, in at least float32.
     """
 
-    def __init__(self, values: Tensor, activation: str = "none") -> None:
+    def __init__(
+        self, values: Tensor, activation: str = "none", whole: Whole | None = None
+    ) -> None:
         self.activation = activation
         self.spatial = values.shape[2:]
         self.rows = values.flatten(2)  # a view, channels_last included; one copy where it cannot be
@@ -39,6 +41,16 @@ class TensorField:
         self.device = values.device if wide else torch.device("cpu")
         self.score_dtype = torch.float64 if wide else torch.float32
         self.block_dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
+        self.counted = self.pixels
+        if whole is not None:
+            self._be_part_of(whole)
+
+    def _be_part_of(self, whole: Whole) -> None:
+        """Sum in the units of the whole, whose totals are known."""
+        self.counted = whole.pixels
+        rows = (self.batch, self.classes)
+        totals = Totals(*(n.expand(rows).contiguous() for n in vars(whole.totals).values()))
+        vars(self).update(_totals=totals, _range=(totals.lowest, totals.peak))
 
     @staticmethod
     def obstacle(values: Tensor) -> str:
@@ -56,7 +68,18 @@ class TensorField:
 
     def above(self, threshold: Tensor) -> Selection:
         """Sum and count of {p > threshold} in each row."""
-        return self._above(threshold, threshold < self._totals.peak)
+        return self._selection(self.tally_above(threshold))
+
+    def tally_above(self, threshold: Tensor) -> Tally:
+        """What ``above`` is made of."""
+        sums, volume = self._accumulators()
+        cut = self._cut(threshold)
+        for b, c, p in self._row_blocks(self._live(threshold)):
+            block = self._block(b, c, p)
+            chosen = block > _column(cut, b, c)
+            volume[b, c] += chosen.sum(-1).to(self.device)
+            sums.add((b, c), block.mul_(chosen))
+        return sums.tally(volume)
 
     def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
         """Totals and, for rows whose peak is above the limit, the largest value of their ratio."""
@@ -93,6 +116,21 @@ class TensorField:
         """Probabilities in (low, high], float64, in any order; fields of one row only."""
         return torch.cat(list(self._pieces(low, high)))
 
+    def distinct(self, at: tuple[int, int], low: float, high: float) -> tuple[Tensor, Tensor]:
+        """Different probabilities of a row in (low, high], rising, and how often each occurs."""
+        value, count = torch.unique(self.row(*at).between(low, high), return_counts=True)
+        return value, count
+
+    def histogram(self, bins: int) -> Tensor:
+        """Pixels of each class, all images together, in equal bins of [0, 1]; int64 (C, bins)."""
+        found = torch.zeros(self.classes * bins, dtype=torch.int64, device=self.rows.device)
+        first = bins * torch.arange(self.classes, device=self.rows.device)
+        for b, c, p in self._row_blocks(self._everyone):
+            place = self._block(b, c, p).mul_(bins).to(torch.int64).clamp_(0, bins - 1)
+            place += first[c].unsqueeze(-1)
+            found += torch.bincount(place.flatten(), minlength=found.numel())
+        return found.reshape(self.classes, bins)
+
     def moments(self, low: float, high: float) -> Tensor:
         """Sums of p, p(1-p), p(1-p)(1-2p) over (low, high]; fields of one row only."""
         return self._sums(3, low, high, _moment_terms)
@@ -103,6 +141,10 @@ class TensorField:
 
     def claimed_once(self, threshold: Tensor) -> Selection:
         """As ``above``, over the pixels that exactly one class of the image claims."""
+        return self._selection(self.tally_claimed_once(threshold))
+
+    def tally_claimed_once(self, threshold: Tensor) -> Tally:
+        """What ``claimed_once`` is made of."""
         sums, volume = self._accumulators()
         cut = self._cut(threshold)
         for b, c, p in self._pixel_blocks(self._live(threshold)):
@@ -111,7 +153,7 @@ class TensorField:
             once &= once.sum(1, keepdim=True) == 1
             volume[b, c] += once.sum(-1).to(self.device)
             sums.add((b, c), block.mul_(once))
-        return Selection(sums.value(), volume)
+        return sums.tally(volume)
 
     def select(self, threshold: Tensor, dtype: torch.dtype = torch.bool) -> Tensor:
         """Masks {p > threshold}, (B, C, *spatial); as int64 they are labels of one channel."""
@@ -142,8 +184,15 @@ class TensorField:
         """Sum and count of each class's region under the rule."""
         return self.measure(self.assign(rule))
 
+    def tally_regions(self, rule: LabelRule) -> Tally:
+        """What ``regions`` is made of."""
+        return self._tally_measure(self.assign(rule))
+
     def measure(self, labels: Tensor) -> Selection:
         """Sum and count of each class's region in a label map."""
+        return self._selection(self._tally_measure(labels))
+
+    def _tally_measure(self, labels: Tensor) -> Tally:
         sums, volume = self._accumulators()
         flat = labels.flatten(1)
         numbers = torch.arange(self.classes, device=self.rows.device).unsqueeze(-1)
@@ -152,7 +201,7 @@ class TensorField:
             region = flat[b, p].unsqueeze(1) == numbers[c]
             volume[b, c] += region.sum(-1).to(self.device)
             sums.add((b, c), block.mul_(region))
-        return Selection(sums.value(), volume)
+        return sums.tally(volume)
 
     def within(self, masks: Tensor) -> Selection:
         """Sum and count of each row's pixels in masks, bool (B, C, *spatial)."""
@@ -205,21 +254,14 @@ class TensorField:
     @cached_property
     def _units(self) -> Scale:
         """Integers that every sum over this field is made of."""
-        return Scale(self._range[1], self.pixels, self.block_dtype)
+        return Scale(self._range[1], self.counted, self.block_dtype)
 
     @property
     def _everyone(self) -> Tensor:
         return torch.ones(self._shape[:2], dtype=torch.bool)
 
-    def _above(self, threshold: Tensor, live: Tensor) -> Selection:
-        sums, volume = self._accumulators()
-        cut = self._cut(threshold)
-        for b, c, p in self._row_blocks(live.cpu()):
-            block = self._block(b, c, p)
-            chosen = block > _column(cut, b, c)
-            volume[b, c] += chosen.sum(-1).to(self.device)
-            sums.add((b, c), block.mul_(chosen))
-        return Selection(sums.value(), volume)
+    def _selection(self, tally: Tally) -> Selection:
+        return Selection(self._units.numbers(list(tally.limbs)), tally.volume)
 
     def _accumulators(self) -> tuple[ExactSum, Tensor]:
         shape = (self.batch, self.classes)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rankseg.cached import cached_property
 from rankseg.fields import triton_kernels as kernels
-from rankseg.fields.base import LabelRule, Selection, Totals
+from rankseg.fields.base import LabelRule, Selection, Totals, Whole
 from rankseg.fields.blocks import BLOCK, spans
 from rankseg.fields.exact_sum import LARGEST_LIFT, Scale
 from rankseg.fields.tensor import TensorField
@@ -64,9 +64,13 @@ class TritonField(TensorField):
     classes two numbers a pixel are kept.
     """
 
-    def __init__(self, values: Tensor, activation: str = "none") -> None:
+    def __init__(
+        self, values: Tensor, activation: str = "none", whole: Whole | None = None
+    ) -> None:
         if not (values.is_cuda or kernels.INTERPRETED):
             raise ValueError(f"the Triton field needs values on a GPU; got {values.device}")
+        if whole is not None:
+            raise ValueError("the Triton field makes no tallies of parts")
         super().__init__(values, activation)
         self.shape = (self.batch, self.classes)
         self.unit, self.limbs = Scale.unit_and_limbs(self.pixels, self.block_dtype)

@@ -20,6 +20,7 @@ METRICS: Mapping[str, Mapping[str, float]] = {
 ACTIVATIONS = ("none", "softmax", "sigmoid")
 BACKENDS = ("auto", "torch", "numba", "triton")
 OUTPUT_MODES = ("multiclass", "multilabel")
+AGGREGATIONS = ("image", "dataset")
 ASSIGNMENTS = ("published", "ascent")
 POLICIES = ("max_score", "void")
 VOID_INDEX = 255
@@ -70,6 +71,7 @@ class Settings:
     pruning_prob: float
     activation: str
     backend: str
+    aggregation: str
     parameters: tuple[tuple[str, Any], ...]
 
     @property
@@ -90,6 +92,7 @@ def settings(
     pruning_prob: float,
     activation: str,
     backend: str,
+    aggregation: str,
     given: Mapping[str, Any],
 ) -> Settings:
     """Check a configuration as a whole; every error lists what is possible."""
@@ -100,6 +103,9 @@ def settings(
     validation.combination("solver", solver, "output_mode", output_mode, serves)
     serves = [name for name in serves if metric in SOLVERS[name].metrics]
     validation.combination("solver", solver, "metric", metric, serves)
+    aggregation = validation.choice("aggregation", aggregation, AGGREGATIONS)
+    if aggregation == "dataset":
+        validation.tiles_are_served(solver, metric)
     return Settings(
         metric,
         output_mode,
@@ -108,6 +114,7 @@ def settings(
         validation.number_in_unit_interval("pruning_prob", pruning_prob),
         validation.choice("activation", activation, ACTIVATIONS),
         validation.choice("backend", backend, BACKENDS),
+        aggregation,
         tuple(_parameters(metric, solver, output_mode, given).items()),
     )
 

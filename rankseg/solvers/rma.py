@@ -43,7 +43,7 @@ def _smoothed(field: Field, objective: FBeta, active: Tensor) -> Rows:
     threshold = low.clone()
     for image, class_ in (active & (few.volume < many.volume)).nonzero().tolist():
         row = (image, class_)
-        undecided = field.row(image, class_).between(float(low[row]), float(high[row]))
+        undecided = field.distinct(row, float(low[row]), float(high[row]))
         start = Selection(few.selected_sum[row], few.volume[row])
         alone = FBeta(objective.mu[row], objective.smooth, objective.beta)
         threshold[row] = _compare(alone, start, undecided, high[row], low[row])
@@ -67,16 +67,18 @@ def _tighten(
     return threshold, found
 
 
+Distinct = tuple[Tensor, Tensor]
+
+
 def _compare(
-    objective: FBeta, start: Selection, undecided: Tensor, high: Tensor, low: Tensor
+    objective: FBeta, start: Selection, undecided: Distinct, high: Tensor, low: Tensor
 ) -> Tensor:
     """Best cut from ``high``, where ``start`` is selected, down through the undecided pixels.
 
     Only cuts between different probabilities count: along equal ones the objective falls before it
     rises (c(V) falls, the other side stands still), so its maximum is at an end.
     """
-    value, count = torch.unique(undecided, sorted=True, return_counts=True)
-    value, count = value.flip(0), count.flip(0)
+    value, count = (numbers.flip(0) for numbers in undecided)
     gained, added = (value * count).cumsum(0), count.cumsum(0)
     cuts = torch.cat([high.reshape(1), value[1:], low.reshape(1)])
     score = torch.cat(

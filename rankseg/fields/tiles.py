@@ -1,0 +1,285 @@
+"""The field over pixels that come in tiles: one image cut up, or the images of a data set.
+
+Every question is put to all tiles and the answers are merged. Answers are integers and extremes, so
+the order of the tiles, their shapes and who merged what change nothing, and the field's numbers
+are those of the field over all pixels at once, bit for bit. Memory does not grow with the image.
+
+A ``Source`` decides where the tiles are: here, on the workers of a cluster, on other ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeVar, cast, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from rankseg.cached import cached_property
+from rankseg.fields import dinkelbach
+from rankseg.fields.base import Best, Field, LabelRule, Selection, Totals, Whole
+from rankseg.fields.choose import field_for, part_of
+from rankseg.fields.exact_sum import Scale, Tally
+from rankseg.fields.tensor import TensorField
+from rankseg.objectives import LinearFractional, RatioFamily
+
+BINS = 1 << 12
+"""Bins of the histogram that tells where to begin: 19 classes are 0.6 MB."""
+
+Answer = TypeVar("Answer", bound="Mergeable")
+
+
+class Mergeable(Protocol):
+    """Answers add up, in any order."""
+
+    def merge(self: Answer, other: Answer) -> Answer:
+        """Answer for both parts."""
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where the tiles are."""
+
+    def reduce(self, ask: Callable[[Tensor], Answer]) -> Answer:
+        """Put a question, which can be pickled, to every tile once; merge the answers."""
+        ...
+
+
+class Here:
+    """Tiles that come one after the other in this process."""
+
+    def __init__(self, tiles: Iterable[Tensor]) -> None:
+        self.tiles = tiles
+
+    def reduce(self, ask: Callable[[Tensor], Answer]) -> Answer:
+        """One tile at a time."""
+        found: Answer | None = None
+        for answer in map(ask, self.tiles):
+            found = answer if found is None else found.merge(answer)
+        if found is None:
+            raise ValueError("there are no tiles to decide on")
+        return found
+
+
+@dataclass(frozen=True)
+class Extent:
+    """First answer: what kind of pixels, how many, and each class's extremes, (1, C)."""
+
+    dtype: torch.dtype
+    pixels: int
+    lowest: Tensor
+    peak: Tensor
+
+    def merge(self, other: Extent) -> Extent:
+        """Extent of both parts; ValueError if they are not parts of one image."""
+        mine, theirs = self.lowest.shape[1], other.lowest.shape[1]
+        if mine != theirs:
+            raise ValueError(f"tiles disagree: one has {mine} classes, another {theirs}")
+        if self.dtype != other.dtype:
+            kinds = sorted(str(kind).removeprefix("torch.") for kind in (self.dtype, other.dtype))
+            raise ValueError(f"tiles disagree: one is {kinds[0]}, another {kinds[1]}")
+        return Extent(
+            self.dtype,
+            self.pixels + other.pixels,
+            torch.minimum(self.lowest, other.lowest),
+            torch.maximum(self.peak, other.peak),
+        )
+
+
+@dataclass(frozen=True)
+class Count:
+    """Later answers: integers of a sum, pixels seen, counts in bins (C, BINS) if asked for."""
+
+    tally: Tally
+    pixels: int
+    bins: Tensor
+
+    def merge(self, other: Count) -> Count:
+        """Count of both parts."""
+        return Count(
+            self.tally.plus(other.tally), self.pixels + other.pixels, self.bins + other.bins
+        )
+
+
+@dataclass(frozen=True)
+class How:
+    """How tiles are read: what becomes of a tile before it is looked at."""
+
+    check: Callable[[Tensor], Tensor]
+    activation: str
+    backend: str
+
+
+def extent(how: How, tile: Tensor) -> Extent:
+    """Extent of one tile."""
+    values = how.check(tile)
+    field = field_for(values, how.activation, how.backend)
+    totals = field.totals()
+    no_image = torch.full((1, field.classes), torch.inf, dtype=torch.float64)
+    lowest, peak = totals.lowest.cpu(), totals.peak.cpu()
+    return Extent(
+        values.dtype,
+        values.shape[0] * field.pixels,
+        torch.cat([lowest, no_image]).amin(0, keepdim=True),
+        torch.cat([peak, -no_image]).amax(0, keepdim=True),
+    )
+
+
+def total(how: How, whole: Whole, tile: Tensor) -> Count:
+    """Sum of all pixels of a tile, and their histogram."""
+    field = part_of(whole, how.check(tile), how.activation, how.backend)
+    everything = torch.full((field.batch, field.classes), -1.0, dtype=torch.float64)
+    return _count(field, field.tally_above(everything.to(field.device)), field.histogram(BINS))
+
+
+def above(how: How, whole: Whole, threshold: Tensor, tile: Tensor) -> Count:
+    """What ``Field.above`` sums up, in a tile."""
+    field = part_of(whole, how.check(tile), how.activation, how.backend)
+    return _count(field, field.tally_above(_rows(threshold, field)))
+
+
+def claimed_once(how: How, whole: Whole, threshold: Tensor, tile: Tensor) -> Count:
+    """What ``Field.claimed_once`` sums up, in a tile."""
+    field = part_of(whole, how.check(tile), how.activation, how.backend)
+    return _count(field, field.tally_claimed_once(_rows(threshold, field)))
+
+
+def regions(how: How, whole: Whole, rule: LabelRule, tile: Tensor) -> Count:
+    """What ``Field.regions`` sums up, in a tile."""
+    field = part_of(whole, how.check(tile), how.activation, how.backend)
+    return _count(field, field.tally_regions(rule.expand(field.batch, field.device)))
+
+
+@dataclass(frozen=True)
+class Values:
+    """Different probabilities of one class, rising, and how often each occurs."""
+
+    value: Tensor
+    count: Tensor
+
+    def merge(self, other: Values) -> Values:
+        """Values of both parts."""
+        value, place = torch.unique(torch.cat([self.value, other.value]), return_inverse=True)
+        count = torch.zeros_like(value, dtype=torch.int64)
+        return Values(value, count.index_add(0, place, torch.cat([self.count, other.count])))
+
+
+def distinct(how: How, class_: int, low: float, high: float, tile: Tensor) -> Values:
+    """What ``Field.distinct`` finds in a tile."""
+    field = field_for(how.check(tile), how.activation, how.backend)
+    found = Values(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
+    for image in range(tile.shape[0]):
+        value, count = field.distinct((image, class_), low, high)
+        found = found.merge(Values(value.cpu(), count.cpu()))
+    return found
+
+
+def _rows(numbers: Tensor, field: TensorField) -> Tensor:
+    return numbers.to(field.device).expand(field.batch, field.classes).contiguous()
+
+
+def _count(field: TensorField, tally: Tally, bins: Tensor | None = None) -> Count:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    together = tally.together()
+    return Count(
+        Tally(together.limbs.cpu(), together.volume.cpu()),
+        field.batch * field.pixels,
+        nothing if bins is None else bins.cpu(),
+    )
+
+
+class TiledField:
+    """Field of one image, (1, C, n), whose pixels come in tiles."""
+
+    def __init__(self, source: Source, how: How) -> None:
+        self.source = source
+        self.how = how
+        self.device = torch.device("cpu")
+        first = source.reduce(partial(extent, how))
+        self.extent = first
+        self.classes, self.pixels = first.lowest.shape[1], first.pixels
+        self.block_dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+
+    def representable(self, number: float) -> float:
+        """The number as the input's type holds it."""
+        kind = self.extent.dtype if self.how.activation == "none" else self.block_dtype
+        return torch.tensor(number, dtype=kind).item()
+
+    def totals(self) -> Totals:
+        """Expected volume, smallest and largest probability of each class."""
+        return self._whole.totals
+
+    def above(self, threshold: Tensor) -> Selection:
+        """Sum and count of {p > threshold} in each class."""
+        return self._ask(partial(above, self.how, self._whole, threshold))
+
+    def claimed_once(self, threshold: Tensor) -> Selection:
+        """As ``above``, over the pixels that exactly one class claims."""
+        return self._ask(partial(claimed_once, self.how, self._whole, threshold))
+
+    def regions(self, rule: LabelRule) -> Selection:
+        """Sum and count of each class's region under the rule."""
+        return self._ask(partial(regions, self.how, self._whole, rule))
+
+    def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
+        """Totals and, for classes whose peak is above the limit, the largest value of the ratio."""
+        totals = self.totals()
+        active = totals.peak > limit
+        cut, region = self.maximise(family.of(totals.mu), active)
+        return Best(cut, region, active, None)
+
+    def maximise(
+        self, ratio: LinearFractional, active: Tensor, start: Tensor | None = None
+    ) -> tuple[Tensor, Selection]:
+        """Cut and region of the largest value of a ratio; the histogram tells where to begin."""
+        first = self._first_cut(ratio) if start is None else start
+        return dinkelbach.maximise(cast(Field, self), ratio, active, first)  # asks for sums only
+
+    def distinct(self, at: tuple[int, int], low: float, high: float) -> tuple[Tensor, Tensor]:
+        """Different probabilities of a class in (low, high], rising, and how often each occurs."""
+        found = self.source.reduce(partial(distinct, self.how, at[1], low, high))
+        return found.value, found.count
+
+    def _first_cut(self, ratio: LinearFractional) -> Tensor:
+        """Cut at the largest value over the edges of the bins, as if pixels lay in the middle."""
+        middle = (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS
+        bins = self._totals_and_bins[1].flip(-1)
+        volume = bins.cumsum(-1)
+        selected_sum = (bins * middle.flip(0)).cumsum(-1)
+        base = ratio.base.mT if isinstance(ratio.base, Tensor) else ratio.base
+        width = ratio.width.mT if isinstance(ratio.width, Tensor) else ratio.width
+        value = replace(ratio, base=base, width=width).value(selected_sum, volume).amax(-1)
+        return ratio.cut(value.unsqueeze(0))
+
+    @cached_property
+    def _whole(self) -> Whole:
+        return Whole(self.pixels, self._totals_and_bins[0])
+
+    @cached_property
+    def _totals_and_bins(self) -> tuple[Totals, Tensor]:
+        nothing = torch.zeros_like(self.extent.peak)
+        extremes = (self.extent.lowest, self.extent.peak)
+        found = self.source.reduce(
+            partial(total, self.how, Whole(self.pixels, Totals(nothing, *extremes)))
+        )
+        self._same_pixels(found.pixels)
+        return Totals(self._scale.numbers(list(found.tally.limbs)), *extremes), found.bins
+
+    @cached_property
+    def _scale(self) -> Scale:
+        return Scale(self.extent.peak, self.pixels, self.block_dtype)
+
+    def _ask(self, question: Callable[[Tensor], Count]) -> Selection:
+        found = self.source.reduce(question)
+        self._same_pixels(found.pixels)
+        return Selection(self._scale.numbers(list(found.tally.limbs)), found.tally.volume)
+
+    def _same_pixels(self, seen: int) -> None:
+        if seen != self.pixels:
+            raise ValueError(
+                f"the tiles had {self.pixels} pixels when first visited and {seen} later: "
+                "they must be the same on every visit"
+            )

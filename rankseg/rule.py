@@ -1,0 +1,228 @@
+"""A decision as a few numbers per class, apart from the pixels it was found on."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rankseg import validation
+from rankseg.fields import LabelRule, field_for
+
+FORMAT, VERSION = "rankseg decision rule", 1
+MODES = ("multiclass", "multilabel")
+_GAIN = ("slope", "offset", "bend")
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """Turns the probabilities of any pixel into its label, or into its place in each class's mask.
+
+    Made by :meth:`rankseg.RankSEG.decide` for all pixels of an image or a data set; applied to any
+    part of them, in any order, here or elsewhere. Numbers are per class, C of them.
+
+    Attributes
+    ----------
+    output_mode : {'multiclass', 'multilabel'}
+        Labels or masks.
+    activation : {'none', 'softmax', 'sigmoid'}
+        What turns the input into probabilities.
+    threshold : tuple of float
+        A class claims a pixel when its probability p is larger.
+    eligible : tuple of bool
+        Classes that pixels claimed by none may go to; empty for masks and one channel.
+    slope, offset, bend : tuple of float
+        Of the claimers, or else of the eligible, the largest (slope p - offset) / (1 - bend p)
+        gets the pixel, the first on a tie; empty for masks and one channel.
+    void_index : int
+        Label where nobody claims and nobody is eligible.
+    """
+
+    output_mode: str
+    activation: str
+    threshold: tuple[float, ...]
+    eligible: tuple[bool, ...] = ()
+    slope: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    bend: tuple[float, ...] = ()
+    void_index: int = 255
+
+    @property
+    def classes(self) -> int:
+        """Channels, C."""
+        return len(self.threshold)
+
+    def __call__(self, probs: Tensor) -> Tensor:
+        """Same as ``apply``."""
+        return self.apply(probs)
+
+    def apply(self, probs: Tensor) -> Tensor:
+        """Labels int64 (B, *spatial) or masks bool (B, C, *spatial), on the input's device.
+
+        Parameters
+        ----------
+        probs : Tensor, shape (B, C, *spatial), float in [0, 1]
+            Any pixels; logits where ``activation`` is not 'none'. Never modified.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As ``RankSEG.predict``, and if the number of classes is not the rule's.
+        """
+        values = validation.pixel_tensor(probs, self.activation)
+        validation.number_of_classes(values.shape[1], self.classes, "the rule")
+        field = field_for(values, self.activation)
+        totals = field.totals()
+        validation.probability_range(totals.lowest, totals.peak, self.activation)
+        if self.slope:
+            return field.assign(self._labels().expand(len(values), field.device))
+        cut = torch.tensor([self.threshold], dtype=torch.float64, device=field.device)
+        cut = cut.expand(len(values), -1).contiguous()
+        if self.output_mode == "multiclass":
+            return field.select(cut, torch.int64)[:, 0]
+        return field.select(cut)
+
+    def head(self) -> RuleHead:
+        """The rule as a module of plain tensor operations, for export to ONNX."""
+        return RuleHead(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON; numbers come back as they are."""
+        numbers = {name: value for name, value in vars(self).items() if value != ()}
+        text = json.dumps({"format": FORMAT, "version": VERSION, **numbers}, indent=2)
+        Path(path).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> DecisionRule:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is no rule, one of another version, or anything in it is missing, unknown
+            or impossible; the message names the file.
+        """
+        try:
+            return _checked(json.loads(Path(path).read_text(), parse_constant=_refuse))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path} is no decision rule: {error}") from error
+
+    def _labels(self) -> LabelRule:
+        numbers = {
+            "claim": torch.tensor([self.threshold], dtype=torch.float64),
+            "eligible": torch.tensor([self.eligible], dtype=torch.bool),
+            **{name: torch.tensor([getattr(self, name)], dtype=torch.float64) for name in _GAIN},
+        }
+        return LabelRule(**numbers, void_index=self.void_index)
+
+
+class RuleHead(nn.Module):
+    """Last layer of a network: probabilities or logits in, labels or masks out.
+
+    Plain tensor operations in float64 and no check of the values: a compiler or ONNX takes it. It
+    decides what ``DecisionRule.apply`` decides, but for pixels exactly between two classes.
+    """
+
+    def __init__(self, rule: DecisionRule) -> None:
+        super().__init__()
+        self.activation = rule.activation
+        self.masks = rule.output_mode == "multilabel"
+        self.void_index = rule.void_index
+        self.threshold: Tensor
+        self.register_buffer("threshold", torch.tensor(rule.threshold, dtype=torch.float64))
+        self.gain: Tensor
+        gain = torch.tensor([getattr(rule, name) for name in _GAIN], dtype=torch.float64)
+        self.register_buffer("gain", gain)
+        self.eligible: Tensor
+        self.register_buffer("eligible", torch.tensor(rule.eligible, dtype=torch.bool))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Labels int64 (B, *spatial) or masks bool (B, C, *spatial)."""
+        column = (1, -1, *(1 for _ in values.shape[2:]))
+        probs = self._probs(values).double()
+        claims = probs > self.threshold.reshape(column)
+        if self.masks:
+            return claims
+        if self.gain.numel() == 0:
+            return claims[:, 0].to(torch.int64)
+        slope, offset, bend = (numbers.reshape(column) for numbers in self.gain)
+        free = ~claims.any(1, keepdim=True)
+        wins = claims | (self.eligible.reshape(column) & free)
+        score = (slope * probs - offset) / (1 - bend * probs)
+        winner = score.masked_fill(~wins, -math.inf).argmax(1)
+        return torch.where(wins.any(1), winner, self.void_index)
+
+    def _probs(self, values: Tensor) -> Tensor:
+        if self.activation == "softmax":
+            return values.to(self._wide(values)).softmax(1)
+        if self.activation == "sigmoid":
+            return values.to(self._wide(values)).sigmoid()
+        return values
+
+    @staticmethod
+    def _wide(values: Tensor) -> torch.dtype:
+        return torch.float64 if values.dtype == torch.float64 else torch.float32
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+def _checked(content: Any) -> DecisionRule:
+    """Rule from parsed JSON, everything about it checked."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f'it has no "format": "{FORMAT}"')
+    if content.get("version") != VERSION:
+        raise ValueError(f"its version is {content.get('version')!r}, this rankseg reads {VERSION}")
+    given = {name: value for name, value in content.items() if name not in ("format", "version")}
+    validation.known_parameters("a rule", given, DecisionRule.__dataclass_fields__)
+    needed = {"output_mode", "activation", "threshold", "void_index"}
+    if needed - set(given):
+        raise ValueError(f"it lacks {', '.join(sorted(needed - set(given)))}")
+    threshold = _numbers(given, "threshold", None)
+    slope, offset, bend = (_numbers(given, name, len(threshold)) for name in _GAIN)
+    rule = DecisionRule(
+        validation.choice("output_mode", given["output_mode"], MODES),
+        validation.choice("activation", given["activation"], ("none", "softmax", "sigmoid")),
+        threshold,
+        _flags(given, len(threshold)),
+        slope,
+        offset,
+        bend,
+        validation.integer("void_index", given["void_index"]),
+    )
+    labels = rule.output_mode == "multiclass" and rule.classes > 1
+    if {bool(getattr(rule, name)) for name in ("eligible", *_GAIN)} != {labels}:
+        raise ValueError("eligible, slope, offset and bend belong to labels, all of them")
+    return rule
+
+
+def _numbers(given: dict[str, Any], name: str, length: int | None) -> tuple[float, ...]:
+    if length is not None and name not in given:
+        return ()
+    values = _list(given, name, length)
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+        raise ValueError(f"{name} must be finite numbers")
+    return tuple(map(float, values))
+
+
+def _flags(given: dict[str, Any], length: int) -> tuple[bool, ...]:
+    if "eligible" not in given:
+        return ()
+    values = _list(given, "eligible", length)
+    if not all(type(value) is bool for value in values):
+        raise ValueError("eligible must be true or false")
+    return tuple(values)
+
+
+def _list(given: dict[str, Any], name: str, length: int | None) -> list[Any]:
+    values = given[name]
+    if not isinstance(values, list) or not values or length not in (None, len(values)):
+        wanted = "one number or more" if length is None else f"{length} numbers, as threshold has"
+        raise ValueError(f"{name} must be {wanted}")
+    return values
