@@ -223,6 +223,6 @@ def _flags(given: dict[str, Any], length: int) -> tuple[bool, ...]:
 def _list(given: dict[str, Any], name: str, length: int | None) -> list[Any]:
     values = given[name]
     if not isinstance(values, list) or not values or length not in (None, len(values)):
-        wanted = "one number or more" if length is None else f"{length} numbers, as threshold has"
-        raise ValueError(f"{name} must be {wanted}")
+        many = "be a list of numbers" if length is None else f"hold {length}, as threshold does"
+        raise ValueError(f"{name} must {many}")
     return values

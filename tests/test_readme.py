@@ -46,7 +46,8 @@ def _same_random_numbers() -> Iterator[None]:
         yield
 
 
-def test_readme_runs() -> None:
+def test_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # it saves a file
     text = (ROOT / "README.md").read_text()
     assert run_blocks(text) == text.count("```python") > 0
 

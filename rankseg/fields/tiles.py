@@ -201,6 +201,8 @@ class TiledField:
         first = source.reduce(partial(extent, how))
         self.extent = first
         self.classes, self.pixels = first.lowest.shape[1], first.pixels
+        if not self.pixels:
+            raise ValueError("the tiles hold no pixels to decide on")
         self.block_dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
 
     def representable(self, number: float) -> float:

@@ -1,0 +1,183 @@
+"""One rule for pixels that come in tiles: that of all pixels at once, bit for bit."""
+
+import itertools
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankseg import RankSEG
+
+OPTIONS = [
+    {},
+    {"metric": "iou"},
+    {"metric": "iou", "smooth": 2.0, "output_mode": "multilabel"},
+    {"assignment": "ascent", "pruning_prob": 0.0},
+    {"output_mode": "multilabel"},
+    {"smooth": 3.0},
+    {"smooth": 500.0, "output_mode": "multilabel", "pruning_prob": 0.0},
+    {"unassigned_policy": "void", "void_index": -1},
+    {"metric": "acc"},
+    {"metric": "acc", "output_mode": "multilabel"},
+    {"solver": "argmax"},
+    {"solver": "TR", "output_mode": "multilabel", "threshold": 0.3},
+    {"metric": "tversky", "alpha": 0.2, "beta": 0.9},
+    {"metric": "fbeta", "beta": 2.0},
+]
+
+
+def maps(classes, height, width, seed=0, scale=2.0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(1, classes, height, width, generator=generator) * scale
+    return logits.softmax(1) if classes > 1 else logits.sigmoid()
+
+
+@st.composite
+def cuts(draw, length):
+    inside = st.lists(st.integers(1, max(1, length - 1)), max_size=4, unique=True)
+    edges = sorted({0, *draw(inside), length})
+    return list(itertools.pairwise(edges))
+
+
+@given(st.data())
+@settings(max_examples=120, deadline=None)
+def test_any_cutting_and_order(data):
+    classes = data.draw(st.integers(1, 5))
+    height, width = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 12))
+    options = data.draw(st.sampled_from(OPTIONS))
+    dtype = data.draw(st.sampled_from([torch.float16, torch.float32, torch.float64]))
+    scale = data.draw(st.sampled_from([0.0, 1.0, 4.0]))
+    probs = maps(classes, height, width, data.draw(st.integers(0, 99)), scale).to(dtype)
+    probs = probs * data.draw(st.sampled_from([1.0, 1e-3, 1e-6]))
+    tiles = [
+        probs[:, :, a:b, c:d] for a, b in data.draw(cuts(height)) for c, d in data.draw(cuts(width))
+    ]
+    tiles = data.draw(st.permutations(tiles))
+    backend = data.draw(st.sampled_from(["torch", "numba"]))
+    decide = RankSEG(**options, backend=backend)
+    whole = RankSEG(**options, backend="torch")
+    rule = decide.decide(tiles)
+    assert rule == whole.decide(probs)
+    assert torch.equal(rule.apply(probs), whole(probs))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_large_rows_and_flat_images(options):
+    for probs in (maps(3, 400, 500), maps(3, 300, 300, scale=0.0), maps(1, 300, 300)):
+        decide = RankSEG(**options)
+        tiles = [*probs.split(170, 2)[::-1]]
+        assert decide.decide(tiles) == decide.decide(probs)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_logits(activation, dtype):
+    logits = (3 * torch.randn(1, 4, 90, 80)).to(dtype)
+    decide = RankSEG(activation=activation, assignment="ascent")
+    rule = decide.decide(list(logits.split(33, 3)))
+    assert rule == decide.decide(logits)
+    assert torch.equal(rule(logits), decide(logits))
+
+
+def test_tiles_of_many_images_and_of_none():
+    probs = maps(4, 30, 40)
+    pieces = list(probs.reshape(1, 4, 3, 400).movedim(2, 0))  # (1, 4, 400) each
+    tiles = [torch.cat(pieces), probs[:0]]
+    decide = RankSEG(assignment="ascent")
+    assert decide.decide(tiles) == decide.decide(probs) == decide.decide(torch.cat(pieces))
+
+
+def test_more_pixels_than_one_unit_holds():
+    """Beyond 2^22 pixels the sums change their unit: known only once all tiles were seen."""
+    tile = maps(2, 1, 1 << 20, seed=5)
+    probs = torch.cat([tile.roll(number, 3) ** (number + 1) for number in range(5)], 3)
+    decide = RankSEG(output_mode="multilabel")
+    assert decide.decide(list(probs.split(1 << 20, 3))) == decide.decide(probs)
+
+
+class Visits:
+    """Tiles that count how often and how many at a time they are visited."""
+
+    def __init__(self, probs, size):
+        self.probs, self.size, self.visits = probs, size, 0
+
+    def __iter__(self):
+        self.visits += 1
+        return (tile.clone() for tile in self.probs.split(self.size, 2))
+
+
+def test_few_visits():
+    tiles = Visits(maps(19, 256, 256), 64)
+    RankSEG().decide(tiles)
+    assert tiles.visits <= 5
+    tiles = Visits(maps(19, 256, 256), 64)
+    RankSEG(output_mode="multilabel").decide(tiles)
+    assert tiles.visits <= 4
+    tiles = Visits(maps(19, 256, 256), 64)
+    RankSEG(assignment="ascent").decide(tiles)
+    assert tiles.visits <= 9
+
+
+def test_questions_can_be_sent_to_other_processes():
+    class Elsewhere:
+        def __init__(self, tiles):
+            self.tiles = tiles
+
+        def reduce(self, ask):
+            ask = pickle.loads(pickle.dumps(ask))
+            answers = [pickle.loads(pickle.dumps(ask(tile))) for tile in self.tiles]
+            while len(answers) > 1:
+                answers = [answers[-1].merge(answers[0]), *answers[1:-1]]
+            return answers[0]
+
+    probs = maps(3, 50, 60)
+    for options in OPTIONS:
+        decide = RankSEG(**options)
+        assert decide.decide(Elsewhere(probs.split(11, 3))) == decide.decide(probs)
+
+
+@pytest.mark.parametrize("solver", ["exact", "auto", "BA", "TRNA", "BA+TRNA"])
+def test_solvers_that_need_all_pixels(solver):
+    probs = maps(2, 8, 8)
+    decide = RankSEG(solver=solver)
+    assert torch.equal(decide.decide(probs).apply(probs), decide(probs))  # one image in memory
+    with pytest.raises(ValueError, match=r"needs all pixels of a class in memory at once; poss"):
+        decide.decide([probs])
+    with pytest.raises(ValueError, match=r"needs all pixels of a class"):
+        RankSEG(solver=solver, aggregation="dataset")
+
+
+@pytest.mark.parametrize(
+    ("tiles", "error", "match"),
+    [
+        ([], ValueError, "no tiles to decide on"),
+        (7, TypeError, r"decide takes a tensor .* or tiles: a list .*; got int"),
+        ("tiles.zarr", TypeError, "got str"),
+        (iter([maps(2, 3, 3)]), TypeError, "visited several times.*list_iterator gives them once"),
+        ((maps(2, 3, 3) for _ in range(2)), TypeError, "a generator gives them once"),
+        ([maps(2, 3, 3), maps(3, 3, 3)], ValueError, "one has 2 classes, another 3"),
+        ([maps(2, 3, 3), maps(2, 3, 3).double()], ValueError, "one is float32, another float64"),
+        ([maps(2, 3, 3), maps(2, 3, 3) * 2], ValueError, r"must lie in \[0, 1\], got min="),
+        ([maps(2, 3, 3), maps(2, 3, 3) * torch.nan], ValueError, "probs contains NaN"),
+        ([maps(2, 3, 3)[0, 0]], ValueError, "must have shape"),
+        ([maps(2, 3, 3).numpy()], TypeError, "must be a torch.Tensor"),
+        ([maps(2, 3, 3)[:0]], ValueError, "hold no pixels"),
+    ],
+)
+def test_bad_tiles(tiles, error, match):
+    with pytest.raises(error, match=match):
+        RankSEG().decide(tiles)
+
+
+def test_tiles_that_change_between_visits():
+    class Shrinking:
+        left = 5
+
+        def __iter__(self):
+            self.left -= 1
+            return iter([maps(2, 4, 4)] * self.left)
+
+    with pytest.raises(ValueError, match=r"64 pixels when first visited and 48 later"):
+        RankSEG().decide(Shrinking())
