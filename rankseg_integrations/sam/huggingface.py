@@ -107,7 +107,8 @@ def postprocess_masks(
     images = _restored(outputs, original_sizes, reshaped_input_sizes, processor, empty_absent)
     if apply_non_overlapping_constraints:
         images = map(_one_prompt_a_pixel, images)
-    return [threshold.above(logits) for logits in images]
+    # `map` lets go of one image's logits before it asks for the next one's.
+    return list(map(threshold.above, images))
 
 
 def postprocess_instance_segmentation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,20 +151,27 @@ def test_an_image_processor_serves_as_well(family: Prompted) -> None:
     equal(postprocess_masks(outputs, *sizes, processor=family.processor.image_processor), expected)
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["", "non-overlapping"])
 def test_one_image_at_a_time_is_held_at_full_size(
-    family: Prompted, monkeypatch: pytest.MonkeyPatch
+    family: Prompted, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outputs, sizes = run(family)
-    given = []
+    alive: list[weakref.ref[Tensor]] = []
+    held = []
     restore = type(family.processor).post_process_masks
 
     def watched(self: Any, masks: Any, *args: Any, **kwargs: Any) -> Any:
-        given.append(len(masks))
-        return restore(self, masks, *args, **kwargs)
+        held.append(sum(reference() is not None for reference in alive))
+        found = restore(self, masks, *args, **kwargs)
+        alive.extend(weakref.ref(logits) for logits in found)
+        return found
 
     monkeypatch.setattr(type(family.processor), "post_process_masks", watched)
-    postprocess_masks(outputs, *sizes, processor=family.processor)
-    assert given == [1, 1]
+    postprocess_masks(
+        outputs, *sizes, processor=family.processor, apply_non_overlapping_constraints=apart
+    )
+    assert len(alive) == len(SIZES), "each call restores one image"
+    assert held == [0, 0], "and finds none of those before"
 
 
 # --- objects that are absent, objects that exclude each other ---------------------------------
