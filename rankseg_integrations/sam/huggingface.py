@@ -246,9 +246,12 @@ def _without_absent(masks: Tensor, fields: Mapping[str, Any]) -> Tensor:
 
 
 def _one_prompt_a_pixel(logits: Tensor) -> Tensor:
-    """Rule each pixel of (P, M, H, W) out for all prompts but that of the largest logit."""
+    """Rule each pixel of (P, M, H, W) out for all prompts but that of the largest logit.
+
+    In place: the logits are those that the processor has just made, and a copy is as large.
+    """
     prompts = torch.arange(len(logits), device=logits.device)[:, None, None, None]
-    return logits.masked_fill(logits.argmax(0, keepdim=True) != prompts, -math.inf)
+    return logits.masked_fill_(logits.argmax(0, keepdim=True) != prompts, -math.inf)
 
 
 def _sam3(outputs: Any, wanted: Sequence[str], temperature: float, decide: ProbsThreshold) -> Any:

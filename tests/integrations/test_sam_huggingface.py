@@ -229,6 +229,17 @@ def test_masks_of_prompts_do_not_overlap_if_asked(family: Prompted, temperature:
     assert all((mask <= other).all() or mask.any() for mask, other in zip(apart, free, strict=True))
 
 
+def test_keeping_prompts_apart_leaves_the_outputs_as_they_are(scored: Prompted) -> None:
+    """Where nothing is resized, too: there the processor's logits could be the outputs' own."""
+    outputs, _ = run(scored, points=4)
+    before = outputs.pred_masks.clone()
+    small = [tuple(before.shape[-2:])] * len(before)
+    postprocess_masks(
+        outputs, small, processor=scored.processor, apply_non_overlapping_constraints=True
+    )
+    torch.testing.assert_close(outputs.pred_masks, before, rtol=0, atol=0)
+
+
 # --- the pipeline ----------------------------------------------------------------------------
 
 
