@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from rankseg_integrations.sam.threshold import ProbsThreshold, RankSEGThreshold,
 
 _ABSENT = -1024.0
 """Logit that the video models give every pixel of an object they find absent."""
+
+_SAM3 = ("pred_masks", "pred_logits", "pred_boxes", "presence_logits", "semantic_seg")
+"""Fields that the processor of SAM 3 reads; the last two may be missing."""
 
 
 def restore_mask_logits(
@@ -38,7 +42,7 @@ def restore_mask_logits(
 
     Parameters
     ----------
-    outputs : ModelOutput
+    outputs : ModelOutput or mapping
         What the model returned: ``pred_masks`` (B, P, M, h, w) and ``iou_scores``, for B images,
         P prompts and M masks a prompt.
     original_sizes : sequence of (H, W), Tensor or ndarray of shape (B, 2)
@@ -128,8 +132,9 @@ def postprocess_instance_segmentation(
 
     Parameters
     ----------
-    outputs : Sam3ImageSegmentationOutput
-        ``pred_masks`` (B, Q, h, w), ``pred_logits``, ``pred_boxes`` and ``presence_logits``.
+    outputs : Sam3ImageSegmentationOutput or mapping
+        ``pred_masks`` (B, Q, h, w), ``pred_logits`` (B, Q), ``pred_boxes`` (B, Q, 4) and, if
+        there, ``presence_logits``, for B images and Q queries.
     processor : Sam3Processor
         Or its image processor.
     threshold : float, default 0.3
@@ -146,7 +151,8 @@ def postprocess_instance_segmentation(
     Returns
     -------
     list of dict
-        ``scores`` (N,), ``boxes`` (N, 4) as x1, y1, x2, y2, and ``masks`` int64 (N, H, W).
+        ``scores`` (N,), ``boxes`` (N, 4) as x1, y1, x2, y2, and ``masks`` int64 (N, H, W); one an
+        image.
 
     Raises
     ------
@@ -159,13 +165,14 @@ def postprocess_instance_segmentation(
     """
     wanted = ("pred_masks", "pred_logits", "pred_boxes")
     decide = ProbsThreshold(metric, **options)
-    outputs = _sam3(outputs, wanted, temperature, decide)
+    fields = _sam3(outputs, wanted, positive("temperature", temperature), decide)
     official = _method(processor, "post_process_instance_segmentation")
-    sizes = _optional_sizes(target_sizes, len(outputs.pred_masks))
-    found: list[dict[str, Tensor]] = official(
-        outputs, threshold=threshold, mask_threshold=decide, target_sizes=sizes
-    )
-    return found
+    sizes = _optional_sizes(target_sizes, len(fields["pred_masks"]))
+    return [
+        found
+        for part, size in _parts(fields, sizes, whole=decide.is_plain)
+        for found in official(part, threshold=threshold, mask_threshold=decide, target_sizes=size)
+    ]
 
 
 def postprocess_semantic_segmentation(
@@ -181,7 +188,7 @@ def postprocess_semantic_segmentation(
 
     Parameters
     ----------
-    outputs : Sam3ImageSegmentationOutput
+    outputs : Sam3ImageSegmentationOutput or mapping
         ``semantic_seg`` (B, 1, h, w).
     processor, target_sizes, metric, temperature, **options
         As for `postprocess_instance_segmentation`.
@@ -189,7 +196,8 @@ def postprocess_semantic_segmentation(
     Returns
     -------
     list of Tensor, int64 (H, W)
-        1 where the concept is, 0 elsewhere.
+        1 where the concept is, 0 elsewhere. One image's probabilities are held at full size, but
+        for ``'acc'``, where the processor does the whole batch.
 
     Raises
     ------
@@ -197,11 +205,14 @@ def postprocess_semantic_segmentation(
         As for `restore_mask_logits`.
     """
     decide = ProbsThreshold(metric, **options)
-    outputs = _sam3(outputs, ("semantic_seg",), temperature, decide)
+    fields = _sam3(outputs, ("semantic_seg",), positive("temperature", temperature), decide)
     official = _method(processor, "post_process_semantic_segmentation")
-    sizes = _optional_sizes(target_sizes, len(outputs.semantic_seg))
-    found: list[Tensor] = official(outputs, target_sizes=sizes, threshold=decide)
-    return found
+    sizes = _optional_sizes(target_sizes, len(fields["semantic_seg"]))
+    return [
+        found
+        for part, size in _parts(fields, sizes, whole=decide.is_plain)
+        for found in official(part, target_sizes=size, threshold=decide)
+    ]
 
 
 def _restored(
@@ -254,25 +265,45 @@ def _one_prompt_a_pixel(logits: Tensor) -> Tensor:
     return logits.masked_fill_(logits.argmax(0, keepdim=True) != prompts, -math.inf)
 
 
-def _sam3(outputs: Any, wanted: Sequence[str], temperature: float, decide: ProbsThreshold) -> Any:
-    """SAM 3's outputs, checked, the logits in the first of the fields wanted divided."""
-    fields = _fields(outputs, wanted)
+def _sam3(
+    outputs: Any, wanted: Sequence[str], temperature: float, decide: ProbsThreshold
+) -> dict[str, Tensor]:
+    """SAM 3's fields, checked, the logits in the first of those wanted divided."""
+    given = _fields(outputs, wanted)
+    fields = {name: given[name] for name in _SAM3 if name in given}
     for name in {*wanted, "presence_logits"} & set(fields):
         if fields[name].isnan().any():
             raise ValueError(f"{name} contains NaN; check the model's output")
-    temperature = positive("temperature", temperature)
-    if decide.is_plain:
-        return outputs
-    logits = fields[wanted[0]]
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return dataclasses.replace(outputs, **{wanted[0]: wide / temperature})
+    if not decide.is_plain:
+        logits = fields[wanted[0]]
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        fields[wanted[0]] = wide / temperature
+    return fields
+
+
+def _parts(
+    fields: Mapping[str, Tensor], sizes: Sequence[Any] | None, *, whole: bool
+) -> Iterator[tuple[SimpleNamespace, Sequence[Any] | None]]:
+    """Outputs and sizes of one image at a time, or of the whole batch, as the processor reads them.
+
+    By image, because the processor keeps all it has resized until it returns. The whole batch for
+    masks equal bit for bit: a pixel's place in memory can change the last bit of its sigmoid.
+    """
+    images = len(next(iter(fields.values())))
+    step = images if whole else 1
+    for k in range(0, images, step or 1):
+        part = {name: values[k : k + step] for name, values in fields.items()}
+        size = None if sizes is None else sizes[k : k + step]
+        yield SimpleNamespace(**{**dict.fromkeys(_SAM3), **part}), size
 
 
 def _fields(outputs: Any, wanted: Sequence[str]) -> dict[str, Any]:
     """Fields of the outputs that are there, those wanted among them."""
     if not isinstance(outputs, Mapping):
         raise TypeError(f"outputs must be what a model returned, got {_elsewhere(outputs)}")
-    fields = {name: value for name, value in outputs.items() if value is not None}
+    # A ModelOutput whose field was set to None, or from None, tells so by its attributes only.
+    given = vars(outputs) if dataclasses.is_dataclass(outputs) else outputs
+    fields = {name: value for name, value in given.items() if value is not None}
     if not set(wanted) <= set(fields):
         raise TypeError(
             f"outputs must hold {', '.join(wanted)}; got {type(outputs).__name__} with "

@@ -21,6 +21,7 @@ from rankseg_integrations.sam import (
     postprocess_semantic_segmentation,
     restore_mask_logits,
 )
+from rankseg_integrations.sam.threshold import ProbsThreshold
 
 transformers = pytest.importorskip("transformers")
 # SAM-HQ's processor warns of its own argument in transformers 4.57.
@@ -432,6 +433,51 @@ def test_sam3_half_precision(sam3: tuple[Any, Any]) -> None:
         postprocess_semantic_segmentation(half, processor=processor, target_sizes=SIZES),
         postprocess_semantic_segmentation(wide, processor=processor, target_sizes=SIZES),
     )
+
+
+@pytest.mark.parametrize("metric", ["acc", "dice"])
+@pytest.mark.parametrize(
+    "decide", [postprocess_instance_segmentation, postprocess_semantic_segmentation]
+)
+def test_sam3_outputs_may_be_a_mapping(sam3: tuple[Any, Any], decide: Any, metric: str) -> None:
+    outputs, processor = sam3
+    options = {"processor": processor, "target_sizes": SIZES, "metric": metric}
+    expected = decide(outputs, **options)
+    torch.testing.assert_close(decide(dict(outputs), **options), expected, rtol=0, atol=0)
+
+
+def test_a_mapping_needs_no_more_than_is_read(sam3: tuple[Any, Any]) -> None:
+    outputs, processor = sam3
+    read = {name: outputs[name] for name in ("pred_masks", "pred_logits", "pred_boxes")}
+    options = {"processor": processor, "threshold": 0.5}
+    found = postprocess_instance_segmentation(read, **options)
+    absent = outputs.__class__(**read)
+    torch.testing.assert_close(
+        found, postprocess_instance_segmentation(absent, **options), rtol=0, atol=0
+    )
+    alone = {"semantic_seg": outputs.semantic_seg}
+    equal(
+        postprocess_semantic_segmentation(alone, processor=processor),
+        postprocess_semantic_segmentation(outputs, processor=processor),
+    )
+
+
+def test_sam3_semantic_holds_one_image_at_full_size(
+    sam3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unlike its processor, which keeps the probabilities of all images until it returns."""
+    alive: list[weakref.ref[Tensor]] = []
+    held = []
+    decide = ProbsThreshold.above
+
+    def watched(self: ProbsThreshold, probs: Tensor) -> Tensor:
+        held.append(sum(reference() is not None for reference in alive))
+        alive.append(weakref.ref(probs if probs._base is None else probs._base))
+        return decide(self, probs)
+
+    monkeypatch.setattr(ProbsThreshold, "above", watched)
+    postprocess_semantic_segmentation(sam3[0], processor=sam3[1], target_sizes=SIZES)
+    assert held == [0, 0]
 
 
 # --- the wrong family ------------------------------------------------------------------------
