@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -163,7 +163,7 @@ def postprocess_instance_segmentation(
     -----
     The processor resizes probabilities, not logits.
     """
-    wanted = ("pred_masks", "pred_logits", "pred_boxes")
+    wanted = {"pred_masks": "(B, Q, h, w)", "pred_logits": "(B, Q)", "pred_boxes": "(B, Q, 4)"}
     decide = ProbsThreshold(metric, **options)
     fields = _sam3(outputs, wanted, positive("temperature", temperature), decide)
     official = _method(processor, "post_process_instance_segmentation")
@@ -205,7 +205,9 @@ def postprocess_semantic_segmentation(
         As for `restore_mask_logits`.
     """
     decide = ProbsThreshold(metric, **options)
-    fields = _sam3(outputs, ("semantic_seg",), positive("temperature", temperature), decide)
+    fields = _sam3(
+        outputs, {"semantic_seg": "(B, 1, h, w)"}, positive("temperature", temperature), decide
+    )
     official = _method(processor, "post_process_semantic_segmentation")
     sizes = _optional_sizes(target_sizes, len(fields["semantic_seg"]))
     return [
@@ -220,6 +222,7 @@ def _restored(
 ) -> Iterator[Tensor]:
     """Check everything, then restore one image at a time."""
     fields = _fields(outputs, ("pred_masks", "iou_scores"))
+    _check_shapes(fields, {"pred_masks": "(B, P, M, h, w)"})
     masks = fields["pred_masks"]
     official = _method(processor, "post_process_masks")
     padded = _restores_through_padding(processor)
@@ -227,7 +230,8 @@ def _restored(
         kinds = ("SAM and SAM-HQ", "SAM 2, EdgeTAM and the SAM 3 tracker")
         raise ValueError(
             f"{type(outputs).__name__} and {type(processor).__name__} do not belong together: "
-            f"the outputs are of {kinds[padded]}, the processor is for {kinds[not padded]}; pass "
+            f"{'with' if padded else 'without'} object_score_logits the outputs are of "
+            f"{kinds[padded]}, the processor is for {kinds[not padded]}; pass "
             "the model's own processor"
         )
     sizes = {"original_sizes": _sizes("original_sizes", original_sizes, len(masks))}
@@ -266,18 +270,19 @@ def _one_prompt_a_pixel(logits: Tensor) -> Tensor:
 
 
 def _sam3(
-    outputs: Any, wanted: Sequence[str], temperature: float, decide: ProbsThreshold
+    outputs: Any, wanted: Mapping[str, str], temperature: float, decide: ProbsThreshold
 ) -> dict[str, Tensor]:
     """SAM 3's fields, checked, the logits in the first of those wanted divided."""
-    given = _fields(outputs, wanted)
+    given = _fields(outputs, [*wanted])
+    _check_shapes(given, wanted)
     fields = {name: given[name] for name in _SAM3 if name in given}
     for name in {*wanted, "presence_logits"} & set(fields):
         if fields[name].isnan().any():
             raise ValueError(f"{name} contains NaN; check the model's output")
     if not decide.is_plain:
-        logits = fields[wanted[0]]
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        fields[wanted[0]] = wide / temperature
+        name = next(iter(wanted))
+        wide = fields[name].to(torch.promote_types(fields[name].dtype, torch.float32))
+        fields[name] = wide / temperature
     return fields
 
 
@@ -307,11 +312,31 @@ def _fields(outputs: Any, wanted: Sequence[str]) -> dict[str, Any]:
     if not set(wanted) <= set(fields):
         raise TypeError(
             f"outputs must hold {', '.join(wanted)}; got {type(outputs).__name__} with "
-            f"{', '.join(fields)}: {_advice(set(fields))}"
+            f"{', '.join(fields)}: {_advice(set(fields), wanted)}"
         )
     for name in wanted:
         check_tensor(name, fields[name])
     return fields
+
+
+def _check_shapes(fields: Mapping[str, Tensor], wanted: Mapping[str, str]) -> None:
+    """Compare shapes with those wanted; axes that share a capital letter are equally long."""
+    lengths: dict[str, int] = {}
+    for name, text in wanted.items():
+        shape, axes = tuple(fields[name].shape), text.strip("()").split(", ")
+        if not _fits(shape, axes):
+            raise ValueError(f"{name} must have shape {text}, got {shape}")
+        for axis, length in zip(axes, shape, strict=True):
+            if axis.isupper() and lengths.setdefault(axis, length) != length:
+                got = ", ".join(str(tuple(fields[each].shape)) for each in wanted)
+                raise ValueError(f"{', '.join(wanted)} must agree on {axis}; got shapes {got}")
+
+
+def _fits(shape: tuple[int, ...], axes: Sequence[str]) -> bool:
+    """Whether there are as many axes, and those given by a number have that length."""
+    return len(shape) == len(axes) and all(
+        not axis.isdigit() or int(axis) == length for axis, length in zip(axes, shape, strict=True)
+    )
 
 
 def _elsewhere(outputs: Any) -> str:
@@ -326,8 +351,9 @@ def _elsewhere(outputs: Any) -> str:
     return name
 
 
-def _advice(fields: set[str]) -> str:
-    """Name the function that takes outputs with these fields."""
+def _advice(fields: set[str], wanted: Sequence[str]) -> str:
+    """Name the function that takes outputs with these fields, or the fields that are missing."""
+    missing = [name for name in wanted if name not in fields]
     if {"pred_masks", "iou_scores"} <= fields:
         return "use postprocess_masks"
     if {"pred_masks", "object_ids"} <= fields:
@@ -335,10 +361,15 @@ def _advice(fields: set[str]) -> str:
             "for videos pass mask_threshold=RankSEGThreshold() to the processor's "
             "post_process_masks"
         )
-    if "pred_logits" in fields or "semantic_seg" in fields:
+    if fields & {"pred_logits", "semantic_seg"} and not fields & {*wanted} - {"pred_masks"}:
         return (
             "SAM 3's are for postprocess_instance_segmentation and "
             "postprocess_semantic_segmentation"
+        )
+    if fields & {*wanted} and "logits" not in fields:
+        return (
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, pass all "
+            "that the model returned"
         )
     return "for models that are no SAM use rankseg_integrations.transformers"
 
@@ -364,9 +395,21 @@ def _optional_sizes(sizes: Any, count: int) -> list[tuple[int, ...]] | None:
 
 
 def _sizes(name: str, sizes: Any, count: int) -> list[tuple[int, ...]]:
-    if sizes is None or isinstance(sizes, Mapping):
+    flat = isinstance(sizes, Tensor) and sizes.ndim == 0
+    if isinstance(sizes, Mapping) or not isinstance(sizes, Iterable) or flat:
         raise TypeError(f"{name} must hold (H, W) of each image, got {type(sizes).__name__}")
-    parsed = [parse_size(size) for size in sizes]
-    if len(parsed) != count or any(len(size) != 2 for size in parsed):
+    parsed = [_size(f"{name}[{k}]", size) for k, size in enumerate(sizes)]
+    if len(parsed) != count:
         raise ValueError(f"{name} must hold (H, W) of each of {count} images, got {parsed}")
+    return parsed
+
+
+def _size(name: str, size: Any) -> tuple[int, ...]:
+    """(H, W) of one image, or an error that names it."""
+    try:
+        parsed = parse_size(size)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    if len(parsed) != 2:
+        raise ValueError(f"{name}: size must be (H, W), got {size!r}")
     return parsed

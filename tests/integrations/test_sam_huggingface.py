@@ -550,10 +550,52 @@ def test_missing_fields_are_named(family: Prompted, field: str) -> None:
         postprocess_masks(outputs, *sizes, processor=family.processor)
 
 
+@pytest.mark.parametrize("field", ["pred_masks", "iou_scores"])
+def test_one_field_alone_is_told_what_is_missing(family: Prompted, field: str) -> None:
+    outputs, sizes = run(family)
+    (other,) = {"pred_masks", "iou_scores"} - {field}
+    message = f"got dict with {field}: {other} is missing, pass all that the model returned"
+    with pytest.raises(TypeError, match=message):
+        postprocess_masks({field: outputs[field]}, *sizes, processor=family.processor)
+
+
+@pytest.mark.parametrize("axes", [3, 4, 6])
+def test_masks_of_another_shape_are_refused(family: Prompted, axes: int) -> None:
+    outputs, sizes = run(family)
+    outputs.pred_masks = outputs.pred_masks.reshape(2, *[1] * (axes - 4), -1, 16, 16)[
+        (0,) * (axes == 3)
+    ]
+    message = r"pred_masks must have shape \(B, P, M, h, w\), got \(.*\)"
+    for decide in (postprocess_masks, restore_mask_logits):
+        with pytest.raises(ValueError, match=message):
+            decide(outputs, *sizes, processor=family.processor)
+
+
+@pytest.mark.parametrize(
+    ("decide", "field", "shape", "message"),
+    [
+        (postprocess_instance_segmentation, "pred_masks", (2, 1, 6, 4, 4), r"\(B, Q, h, w\), got"),
+        (postprocess_instance_segmentation, "pred_logits", (2, 6, 1), r"\(B, Q\), got \(2, 6, 1"),
+        (postprocess_instance_segmentation, "pred_boxes", (2, 6, 5), r"\(B, Q, 4\), got \(2, 6"),
+        (postprocess_instance_segmentation, "pred_logits", (2, 5), r"agree on Q; .*\(2, 5\)"),
+        (postprocess_instance_segmentation, "pred_boxes", (1, 6, 4), r"agree on B; .*\(1, 6"),
+        (postprocess_semantic_segmentation, "semantic_seg", (2, 4, 4), r"\(B, 1, h, w\), got"),
+        (postprocess_semantic_segmentation, "semantic_seg", (2, 3, 4, 4), r"\(B, 1, h, w\), got"),
+    ],
+)
+def test_fields_of_sam3_of_another_shape_are_refused(
+    sam3: tuple[Any, Any], decide: Any, field: str, shape: tuple[int, ...], message: str
+) -> None:
+    outputs = {**sam3[0], field: torch.zeros(shape)}
+    with pytest.raises(ValueError, match=message):
+        decide(outputs, processor=sam3[1])
+
+
 @pytest.mark.parametrize("field", ["pred_masks", "pred_logits", "pred_boxes"])
 def test_missing_fields_of_sam3_are_named(sam3: tuple[Any, Any], field: str) -> None:
     outputs = sam3[0].__class__(**{name: v for name, v in sam3[0].items() if name != field})
-    with pytest.raises(TypeError, match="must hold pred_masks, pred_logits, pred_boxes; got Sam3"):
+    message = "must hold pred_masks, pred_logits, pred_boxes; got Sam3"
+    with pytest.raises(TypeError, match=f"{message}.*: {field} is missing, pass all that the"):
         postprocess_instance_segmentation(outputs, processor=sam3[1])
 
 
@@ -565,14 +607,16 @@ BAD_SIZES = pytest.mark.parametrize(
     [
         ([(48, 80)], ValueError, r"of each of 2 images, got \[\(48, 80\)\]"),
         ([(48, 80)] * 3, ValueError, r"of each of 2 images, got"),
-        ([(48, 80, 3)] * 2, ValueError, r"\(H, W\) of each of 2 images, got"),
-        ([(48, 80), (0, 40)], ValueError, r"positive int .* got \(0, 40\)"),
-        ([(48, 80), (-60, 40)], ValueError, r"positive int .* got \(-60, 40\)"),
-        ([(48, 80), (60.0, 40.0)], TypeError, "sequence of ints"),
-        ((48, 80), TypeError, r"sequence of ints such as \(H, W\), got 48"),
-        ({"original_sizes": SIZES}, TypeError, r"must hold \(H, W\) of each image, got dict"),
+        ([(48, 80, 3)] * 2, ValueError, r"sizes\[0\]: size must be \(H, W\), got \(48, 80, 3\)"),
+        ([(48, 80), (0, 40)], ValueError, r"sizes\[1\]: size .* positive int .* got \(0, 40\)"),
+        ([(48, 80), (-60, 40)], ValueError, r"sizes\[1\]: size .* got \(-60, 40\)"),
+        ([(48, 80), (60.0, 40.0)], TypeError, r"sizes\[1\]: size must be a sequence of ints"),
+        ((48, 80), TypeError, r"sizes\[0\]: size must be a sequence of ints .*\(H, W\), got 48"),
+        ({"original_sizes": SIZES}, TypeError, r"sizes must hold \(H, W\) of each image, got dict"),
+        (48, TypeError, r"sizes must hold \(H, W\) of each image, got int"),
+        (torch.tensor(48), TypeError, r"sizes must hold \(H, W\) of each image, got Tensor"),
     ],
-    ids=["few", "many", "axes", "zero", "negative", "float", "flat", "inputs"],
+    ids=["few", "many", "axes", "zero", "negative", "float", "flat", "inputs", "int", "scalar"],
 )
 
 
@@ -581,10 +625,10 @@ def test_bad_sizes_are_refused(
     family: Prompted, sizes: Any, error: type[Exception], message: str
 ) -> None:
     outputs, good = run(family)
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"original_.*{message}"):
         postprocess_masks(outputs, sizes, *good[1:], processor=family.processor)
     if family.padded:
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"reshaped_input_.*{message}"):
             restore_mask_logits(outputs, good[0], sizes, processor=family.processor)
 
 
@@ -593,7 +637,7 @@ def test_bad_sizes_for_sam3_are_refused(
     sam3: tuple[Any, Any], sizes: Any, error: type[Exception], message: str
 ) -> None:
     for decide in (postprocess_instance_segmentation, postprocess_semantic_segmentation):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"target_.*{message}"):
             decide(sam3[0], processor=sam3[1], target_sizes=sizes)
 
 
@@ -648,3 +692,6 @@ def test_bad_settings_of_sam3(sam3: tuple[Any, Any], decide: Any) -> None:
                 decide(sam3[0], processor=sam3[1], metric=metric, temperature=temperature)
     with pytest.raises(ValueError, match="no parameter 'mask_threshold'"):
         decide(sam3[0], processor=sam3[1], mask_threshold=0.4)
+    for option in ({"activation": "sigmoid"}, {"output_mode": "multilabel"}):
+        with pytest.raises(ValueError, match=r"are fixed here; leave .*=.* out"):
+            decide(sam3[0], processor=sam3[1], **option)
