@@ -22,8 +22,14 @@ from rankseg_integrations.sam.threshold import ProbsThreshold, RankSEGThreshold,
 _ABSENT = -1024.0
 """Logit that the video models give every pixel of an object they find absent."""
 
-_SAM3 = ("pred_masks", "pred_logits", "pred_boxes", "presence_logits", "semantic_seg")
-"""Fields that the processor of SAM 3 reads; the last two may be missing."""
+_INSTANCES = {
+    **{"pred_masks": "(B, Q, h, w)", "pred_logits": "(B, Q)", "pred_boxes": "(B, Q, 4)"},
+    "presence_logits": "(B, 1)",
+}
+_CONCEPT = {"semantic_seg": "(B, 1, h, w)"}
+"""Fields of SAM 3 that a decision reads, and their shapes; mask logits come first."""
+
+_OPTIONAL = "presence_logits"
 
 
 def restore_mask_logits(
@@ -163,9 +169,8 @@ def postprocess_instance_segmentation(
     -----
     The processor resizes probabilities, not logits.
     """
-    wanted = {"pred_masks": "(B, Q, h, w)", "pred_logits": "(B, Q)", "pred_boxes": "(B, Q, 4)"}
     decide = ProbsThreshold(metric, **options)
-    fields = _sam3(outputs, wanted, positive("temperature", temperature), decide)
+    fields = _sam3(outputs, _INSTANCES, positive("temperature", temperature), decide)
     official = _method(processor, "post_process_instance_segmentation")
     sizes = _optional_sizes(target_sizes, len(fields["pred_masks"]))
     return [
@@ -205,9 +210,7 @@ def postprocess_semantic_segmentation(
         As for `restore_mask_logits`.
     """
     decide = ProbsThreshold(metric, **options)
-    fields = _sam3(
-        outputs, {"semantic_seg": "(B, 1, h, w)"}, positive("temperature", temperature), decide
-    )
+    fields = _sam3(outputs, _CONCEPT, positive("temperature", temperature), decide)
     official = _method(processor, "post_process_semantic_segmentation")
     sizes = _optional_sizes(target_sizes, len(fields["semantic_seg"]))
     return [
@@ -222,8 +225,8 @@ def _restored(
 ) -> Iterator[Tensor]:
     """Check everything, then restore one image at a time."""
     fields = _fields(outputs, ("pred_masks", "iou_scores"))
-    _check_shapes(fields, {"pred_masks": "(B, P, M, h, w)"})
     masks = fields["pred_masks"]
+    _check_shapes({"pred_masks": masks}, {"pred_masks": "(B, P, M, h, w)"})
     official = _method(processor, "post_process_masks")
     padded = _restores_through_padding(processor)
     if padded == ("object_score_logits" in fields):
@@ -270,18 +273,18 @@ def _one_prompt_a_pixel(logits: Tensor) -> Tensor:
 
 
 def _sam3(
-    outputs: Any, wanted: Mapping[str, str], temperature: float, decide: ProbsThreshold
+    outputs: Any, shapes: Mapping[str, str], temperature: float, decide: ProbsThreshold
 ) -> dict[str, Tensor]:
-    """SAM 3's fields, checked, the logits in the first of those wanted divided."""
-    given = _fields(outputs, [*wanted])
-    _check_shapes(given, wanted)
-    fields = {name: given[name] for name in _SAM3 if name in given}
-    for name in {*wanted, "presence_logits"} & set(fields):
-        if fields[name].isnan().any():
+    """SAM 3's fields of these shapes, checked, the logits of the masks divided."""
+    given = _fields(outputs, [name for name in shapes if name != _OPTIONAL])
+    fields = {name: given[name] for name in shapes if name in given}
+    _check_shapes(fields, shapes)
+    for name, values in fields.items():
+        if values.isnan().any():
             raise ValueError(f"{name} contains NaN; check the model's output")
     if not decide.is_plain:
-        name = next(iter(wanted))
-        wide = fields[name].to(torch.promote_types(fields[name].dtype, torch.float32))
+        name, logits = next(iter(fields.items()))
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
         fields[name] = wide / temperature
     return fields
 
@@ -299,7 +302,7 @@ def _parts(
     for k in range(0, images, step or 1):
         part = {name: values[k : k + step] for name, values in fields.items()}
         size = None if sizes is None else sizes[k : k + step]
-        yield SimpleNamespace(**{**dict.fromkeys(_SAM3), **part}), size
+        yield SimpleNamespace(**{_OPTIONAL: None, **part}), size
 
 
 def _fields(outputs: Any, wanted: Sequence[str]) -> dict[str, Any]:
@@ -314,22 +317,24 @@ def _fields(outputs: Any, wanted: Sequence[str]) -> dict[str, Any]:
             f"outputs must hold {', '.join(wanted)}; got {type(outputs).__name__} with "
             f"{', '.join(fields)}: {_advice(set(fields), wanted)}"
         )
-    for name in wanted:
+    for name in {*wanted, _OPTIONAL} & set(fields):
+        if not isinstance(fields[name], Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(fields[name]).__name__}")
         check_tensor(name, fields[name])
     return fields
 
 
-def _check_shapes(fields: Mapping[str, Tensor], wanted: Mapping[str, str]) -> None:
+def _check_shapes(fields: Mapping[str, Tensor], shapes: Mapping[str, str]) -> None:
     """Compare shapes with those wanted; axes that share a capital letter are equally long."""
     lengths: dict[str, int] = {}
-    for name, text in wanted.items():
-        shape, axes = tuple(fields[name].shape), text.strip("()").split(", ")
+    for name, values in fields.items():
+        shape, axes = tuple(values.shape), shapes[name].strip("()").split(", ")
         if not _fits(shape, axes):
-            raise ValueError(f"{name} must have shape {text}, got {shape}")
+            raise ValueError(f"{name} must have shape {shapes[name]}, got {shape}")
         for axis, length in zip(axes, shape, strict=True):
             if axis.isupper() and lengths.setdefault(axis, length) != length:
-                got = ", ".join(str(tuple(fields[each].shape)) for each in wanted)
-                raise ValueError(f"{', '.join(wanted)} must agree on {axis}; got shapes {got}")
+                got = ", ".join(str(tuple(each.shape)) for each in fields.values())
+                raise ValueError(f"{', '.join(fields)} must agree on {axis}; got shapes {got}")
 
 
 def _fits(shape: tuple[int, ...], axes: Sequence[str]) -> bool:
@@ -395,8 +400,8 @@ def _optional_sizes(sizes: Any, count: int) -> list[tuple[int, ...]] | None:
 
 
 def _sizes(name: str, sizes: Any, count: int) -> list[tuple[int, ...]]:
-    flat = isinstance(sizes, Tensor) and sizes.ndim == 0
-    if isinstance(sizes, Mapping) or not isinstance(sizes, Iterable) or flat:
+    one = getattr(sizes, "ndim", 1) == 0  # a tensor or an array that pretends to be iterable
+    if one or isinstance(sizes, Mapping) or not isinstance(sizes, Iterable):
         raise TypeError(f"{name} must hold (H, W) of each image, got {type(sizes).__name__}")
     parsed = [_size(f"{name}[{k}]", size) for k, size in enumerate(sizes)]
     if len(parsed) != count:

@@ -579,6 +579,7 @@ def test_masks_of_another_shape_are_refused(family: Prompted, axes: int) -> None
         (postprocess_instance_segmentation, "pred_boxes", (2, 6, 5), r"\(B, Q, 4\), got \(2, 6"),
         (postprocess_instance_segmentation, "pred_logits", (2, 5), r"agree on Q; .*\(2, 5\)"),
         (postprocess_instance_segmentation, "pred_boxes", (1, 6, 4), r"agree on B; .*\(1, 6"),
+        (postprocess_instance_segmentation, "presence_logits", (1, 1), r"agree on B; .*\(1, 1\)"),
         (postprocess_semantic_segmentation, "semantic_seg", (2, 4, 4), r"\(B, 1, h, w\), got"),
         (postprocess_semantic_segmentation, "semantic_seg", (2, 3, 4, 4), r"\(B, 1, h, w\), got"),
     ],
@@ -615,8 +616,12 @@ BAD_SIZES = pytest.mark.parametrize(
         ({"original_sizes": SIZES}, TypeError, r"sizes must hold \(H, W\) of each image, got dict"),
         (48, TypeError, r"sizes must hold \(H, W\) of each image, got int"),
         (torch.tensor(48), TypeError, r"sizes must hold \(H, W\) of each image, got Tensor"),
+        (np.array(48), TypeError, r"sizes must hold \(H, W\) of each image, got ndarray"),
     ],
-    ids=["few", "many", "axes", "zero", "negative", "float", "flat", "inputs", "int", "scalar"],
+    ids=[
+        *("few", "many", "axes", "zero", "negative", "float", "flat", "inputs"),
+        *("int", "tensor", "array"),
+    ],
 )
 
 
@@ -666,6 +671,17 @@ def test_nan_in_sam3_is_refused(sam3: tuple[Any, Any], field: str, metric: str) 
     outputs[field] = torch.full_like(outputs[field], torch.nan)
     with pytest.raises(ValueError, match=f"{field} contains NaN"):
         postprocess_instance_segmentation(outputs, processor=sam3[1], metric=metric)
+
+
+def test_arrays_are_refused(family: Prompted, sam3: tuple[Any, Any]) -> None:
+    outputs, sizes = run(family)
+    arrays = {name: np.zeros(tensor.shape) for name, tensor in outputs.items() if "sc" in name}
+    arrays["pred_masks"] = outputs.pred_masks.numpy()
+    with pytest.raises(TypeError, match=r"pred_masks must be a torch\.Tensor, got ndarray"):
+        postprocess_masks(arrays, *sizes, processor=family.processor)
+    arrays = {**sam3[0], "presence_logits": np.zeros((2, 1))}
+    with pytest.raises(TypeError, match=r"presence_logits must be a torch\.Tensor, got ndarray"):
+        postprocess_instance_segmentation(arrays, processor=sam3[1])
 
 
 def test_tensors_without_values_are_refused(family: Prompted) -> None:
