@@ -72,8 +72,8 @@ def restore_mask_logits(
         If the outputs or the processor belong to another family; the message says which function
         takes them. If logits are not floating-point, or on the meta device.
     ValueError
-        If there are not as many sizes as images, a size is not positive, or outputs and processor
-        do not belong together.
+        If a field has another shape, there are not as many sizes as images, a size is not positive
+        (the message names the image), or outputs and processor do not belong together.
     """
     return list(_restored(outputs, original_sizes, reshaped_input_sizes, processor, empty_absent))
 
