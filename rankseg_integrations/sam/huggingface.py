@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,6 +21,15 @@ from rankseg_integrations.sam.threshold import ProbsThreshold, RankSEGThreshold,
 
 _ABSENT = -1024.0
 """Logit that the video models give every pixel of an object they find absent."""
+
+_INSTANCES = {
+    **{"pred_masks": "(B, Q, h, w)", "pred_logits": "(B, Q)", "pred_boxes": "(B, Q, 4)"},
+    "presence_logits": "(B, 1)",
+}
+_CONCEPT = {"semantic_seg": "(B, 1, h, w)"}
+"""Fields of SAM 3 that a decision reads, and their shapes; mask logits come first."""
+
+_OPTIONAL = "presence_logits"
 
 
 def restore_mask_logits(
@@ -38,7 +48,7 @@ def restore_mask_logits(
 
     Parameters
     ----------
-    outputs : ModelOutput
+    outputs : ModelOutput or mapping
         What the model returned: ``pred_masks`` (B, P, M, h, w) and ``iou_scores``, for B images,
         P prompts and M masks a prompt.
     original_sizes : sequence of (H, W), Tensor or ndarray of shape (B, 2)
@@ -62,8 +72,8 @@ def restore_mask_logits(
         If the outputs or the processor belong to another family; the message says which function
         takes them. If logits are not floating-point, or on the meta device.
     ValueError
-        If there are not as many sizes as images, a size is not positive, or outputs and processor
-        do not belong together.
+        If a field has another shape, there are not as many sizes as images, a size is not positive
+        (the message names the image), or outputs and processor do not belong together.
     """
     return list(_restored(outputs, original_sizes, reshaped_input_sizes, processor, empty_absent))
 
@@ -107,7 +117,8 @@ def postprocess_masks(
     images = _restored(outputs, original_sizes, reshaped_input_sizes, processor, empty_absent)
     if apply_non_overlapping_constraints:
         images = map(_one_prompt_a_pixel, images)
-    return [threshold.above(logits) for logits in images]
+    # `map` lets go of one image's logits before it asks for the next one's.
+    return list(map(threshold.above, images))
 
 
 def postprocess_instance_segmentation(
@@ -127,8 +138,9 @@ def postprocess_instance_segmentation(
 
     Parameters
     ----------
-    outputs : Sam3ImageSegmentationOutput
-        ``pred_masks`` (B, Q, h, w), ``pred_logits``, ``pred_boxes`` and ``presence_logits``.
+    outputs : Sam3ImageSegmentationOutput or mapping
+        ``pred_masks`` (B, Q, h, w), ``pred_logits`` (B, Q), ``pred_boxes`` (B, Q, 4) and, if
+        there, ``presence_logits``, for B images and Q queries.
     processor : Sam3Processor
         Or its image processor.
     threshold : float, default 0.3
@@ -145,7 +157,8 @@ def postprocess_instance_segmentation(
     Returns
     -------
     list of dict
-        ``scores`` (N,), ``boxes`` (N, 4) as x1, y1, x2, y2, and ``masks`` int64 (N, H, W).
+        ``scores`` (N,), ``boxes`` (N, 4) as x1, y1, x2, y2, and ``masks`` int64 (N, H, W); one an
+        image.
 
     Raises
     ------
@@ -156,15 +169,15 @@ def postprocess_instance_segmentation(
     -----
     The processor resizes probabilities, not logits.
     """
-    wanted = ("pred_masks", "pred_logits", "pred_boxes")
     decide = ProbsThreshold(metric, **options)
-    outputs = _sam3(outputs, wanted, temperature, decide)
+    fields = _sam3(outputs, _INSTANCES, positive("temperature", temperature), decide)
     official = _method(processor, "post_process_instance_segmentation")
-    sizes = _optional_sizes(target_sizes, len(outputs.pred_masks))
-    found: list[dict[str, Tensor]] = official(
-        outputs, threshold=threshold, mask_threshold=decide, target_sizes=sizes
-    )
-    return found
+    sizes = _optional_sizes(target_sizes, len(fields["pred_masks"]))
+    return [
+        found
+        for part, size in _parts(fields, sizes, whole=decide.is_plain)
+        for found in official(part, threshold=threshold, mask_threshold=decide, target_sizes=size)
+    ]
 
 
 def postprocess_semantic_segmentation(
@@ -180,7 +193,7 @@ def postprocess_semantic_segmentation(
 
     Parameters
     ----------
-    outputs : Sam3ImageSegmentationOutput
+    outputs : Sam3ImageSegmentationOutput or mapping
         ``semantic_seg`` (B, 1, h, w).
     processor, target_sizes, metric, temperature, **options
         As for `postprocess_instance_segmentation`.
@@ -188,7 +201,8 @@ def postprocess_semantic_segmentation(
     Returns
     -------
     list of Tensor, int64 (H, W)
-        1 where the concept is, 0 elsewhere.
+        1 where the concept is, 0 elsewhere. One image's probabilities are held at full size, but
+        for ``'acc'``, where the processor does the whole batch.
 
     Raises
     ------
@@ -196,11 +210,14 @@ def postprocess_semantic_segmentation(
         As for `restore_mask_logits`.
     """
     decide = ProbsThreshold(metric, **options)
-    outputs = _sam3(outputs, ("semantic_seg",), temperature, decide)
+    fields = _sam3(outputs, _CONCEPT, positive("temperature", temperature), decide)
     official = _method(processor, "post_process_semantic_segmentation")
-    sizes = _optional_sizes(target_sizes, len(outputs.semantic_seg))
-    found: list[Tensor] = official(outputs, target_sizes=sizes, threshold=decide)
-    return found
+    sizes = _optional_sizes(target_sizes, len(fields["semantic_seg"]))
+    return [
+        found
+        for part, size in _parts(fields, sizes, whole=decide.is_plain)
+        for found in official(part, target_sizes=size, threshold=decide)
+    ]
 
 
 def _restored(
@@ -209,13 +226,15 @@ def _restored(
     """Check everything, then restore one image at a time."""
     fields = _fields(outputs, ("pred_masks", "iou_scores"))
     masks = fields["pred_masks"]
+    _check_shapes({"pred_masks": masks}, {"pred_masks": "(B, P, M, h, w)"})
     official = _method(processor, "post_process_masks")
     padded = _restores_through_padding(processor)
     if padded == ("object_score_logits" in fields):
         kinds = ("SAM and SAM-HQ", "SAM 2, EdgeTAM and the SAM 3 tracker")
         raise ValueError(
             f"{type(outputs).__name__} and {type(processor).__name__} do not belong together: "
-            f"the outputs are of {kinds[padded]}, the processor is for {kinds[not padded]}; pass "
+            f"{'with' if padded else 'without'} object_score_logits the outputs are of "
+            f"{kinds[padded]}, the processor is for {kinds[not padded]}; pass "
             "the model's own processor"
         )
     sizes = {"original_sizes": _sizes("original_sizes", original_sizes, len(masks))}
@@ -245,38 +264,84 @@ def _without_absent(masks: Tensor, fields: Mapping[str, Any]) -> Tensor:
 
 
 def _one_prompt_a_pixel(logits: Tensor) -> Tensor:
-    """Rule each pixel of (P, M, H, W) out for all prompts but that of the largest logit."""
+    """Rule each pixel of (P, M, H, W) out for all prompts but that of the largest logit.
+
+    In place: the logits are those that the processor has just made, and a copy is as large.
+    """
     prompts = torch.arange(len(logits), device=logits.device)[:, None, None, None]
-    return logits.masked_fill(logits.argmax(0, keepdim=True) != prompts, -math.inf)
+    return logits.masked_fill_(logits.argmax(0, keepdim=True) != prompts, -math.inf)
 
 
-def _sam3(outputs: Any, wanted: Sequence[str], temperature: float, decide: ProbsThreshold) -> Any:
-    """SAM 3's outputs, checked, the logits in the first of the fields wanted divided."""
-    fields = _fields(outputs, wanted)
-    for name in {*wanted, "presence_logits"} & set(fields):
-        if fields[name].isnan().any():
+def _sam3(
+    outputs: Any, shapes: Mapping[str, str], temperature: float, decide: ProbsThreshold
+) -> dict[str, Tensor]:
+    """SAM 3's fields of these shapes, checked, the logits of the masks divided."""
+    given = _fields(outputs, [name for name in shapes if name != _OPTIONAL])
+    fields = {name: given[name] for name in shapes if name in given}
+    _check_shapes(fields, shapes)
+    for name, values in fields.items():
+        if values.isnan().any():
             raise ValueError(f"{name} contains NaN; check the model's output")
-    temperature = positive("temperature", temperature)
-    if decide.is_plain:
-        return outputs
-    logits = fields[wanted[0]]
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return dataclasses.replace(outputs, **{wanted[0]: wide / temperature})
+    if not decide.is_plain:
+        name, logits = next(iter(fields.items()))
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        fields[name] = wide / temperature
+    return fields
+
+
+def _parts(
+    fields: Mapping[str, Tensor], sizes: Sequence[Any] | None, *, whole: bool
+) -> Iterator[tuple[SimpleNamespace, Sequence[Any] | None]]:
+    """Outputs and sizes of one image at a time, or of the whole batch, as the processor reads them.
+
+    By image, because the processor keeps all it has resized until it returns. The whole batch for
+    masks equal bit for bit: a pixel's place in memory can change the last bit of its sigmoid.
+    """
+    images = len(next(iter(fields.values())))
+    step = images if whole else 1
+    for k in range(0, images, step or 1):
+        part = {name: values[k : k + step] for name, values in fields.items()}
+        size = None if sizes is None else sizes[k : k + step]
+        yield SimpleNamespace(**{_OPTIONAL: None, **part}), size
 
 
 def _fields(outputs: Any, wanted: Sequence[str]) -> dict[str, Any]:
     """Fields of the outputs that are there, those wanted among them."""
     if not isinstance(outputs, Mapping):
         raise TypeError(f"outputs must be what a model returned, got {_elsewhere(outputs)}")
-    fields = {name: value for name, value in outputs.items() if value is not None}
+    # A ModelOutput whose field was set to None, or from None, tells so by its attributes only.
+    given = vars(outputs) if dataclasses.is_dataclass(outputs) else outputs
+    fields = {name: value for name, value in given.items() if value is not None}
     if not set(wanted) <= set(fields):
         raise TypeError(
             f"outputs must hold {', '.join(wanted)}; got {type(outputs).__name__} with "
-            f"{', '.join(fields)}: {_advice(set(fields))}"
+            f"{', '.join(fields)}: {_advice(set(fields), wanted)}"
         )
-    for name in wanted:
+    for name in {*wanted, _OPTIONAL} & set(fields):
+        if not isinstance(fields[name], Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(fields[name]).__name__}")
         check_tensor(name, fields[name])
     return fields
+
+
+def _check_shapes(fields: Mapping[str, Tensor], shapes: Mapping[str, str]) -> None:
+    """Compare shapes with those wanted; axes that share a capital letter are equally long."""
+    lengths: dict[str, int] = {}
+    for name, values in fields.items():
+        shape, axes = tuple(values.shape), shapes[name].strip("()").split(", ")
+        if not _fits(shape, axes):
+            raise ValueError(f"{name} must have shape {shapes[name]}, got {shape}")
+        for axis, length in zip(axes, shape, strict=True):
+            if axis.isupper() and lengths.setdefault(axis, length) != length:
+                got = ", ".join(str(tuple(each.shape)) for each in fields.values())
+                raise ValueError(f"{', '.join(fields)} must agree on {axis}; got shapes {got}")
+
+
+def _fits(shape: tuple[int, ...], axes: Sequence[str]) -> bool:
+    """Whether there are as many axes, and those given by a number have that length."""
+    return len(shape) == len(axes) and all(
+        not axis.isdigit() or int(axis) == length for axis, length in zip(axes, shape, strict=True)
+    )
 
 
 def _elsewhere(outputs: Any) -> str:
@@ -291,8 +356,9 @@ def _elsewhere(outputs: Any) -> str:
     return name
 
 
-def _advice(fields: set[str]) -> str:
-    """Name the function that takes outputs with these fields."""
+def _advice(fields: set[str], wanted: Sequence[str]) -> str:
+    """Name the function that takes outputs with these fields, or the fields that are missing."""
+    missing = [name for name in wanted if name not in fields]
     if {"pred_masks", "iou_scores"} <= fields:
         return "use postprocess_masks"
     if {"pred_masks", "object_ids"} <= fields:
@@ -300,10 +366,15 @@ def _advice(fields: set[str]) -> str:
             "for videos pass mask_threshold=RankSEGThreshold() to the processor's "
             "post_process_masks"
         )
-    if "pred_logits" in fields or "semantic_seg" in fields:
+    if fields & {"pred_logits", "semantic_seg"} and not fields & {*wanted} - {"pred_masks"}:
         return (
             "SAM 3's are for postprocess_instance_segmentation and "
             "postprocess_semantic_segmentation"
+        )
+    if fields & {*wanted} and "logits" not in fields:
+        return (
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, pass all "
+            "that the model returned"
         )
     return "for models that are no SAM use rankseg_integrations.transformers"
 
@@ -329,9 +400,21 @@ def _optional_sizes(sizes: Any, count: int) -> list[tuple[int, ...]] | None:
 
 
 def _sizes(name: str, sizes: Any, count: int) -> list[tuple[int, ...]]:
-    if sizes is None or isinstance(sizes, Mapping):
+    one = getattr(sizes, "ndim", 1) == 0  # a tensor or an array that pretends to be iterable
+    if one or isinstance(sizes, Mapping) or not isinstance(sizes, Iterable):
         raise TypeError(f"{name} must hold (H, W) of each image, got {type(sizes).__name__}")
-    parsed = [parse_size(size) for size in sizes]
-    if len(parsed) != count or any(len(size) != 2 for size in parsed):
+    parsed = [_size(f"{name}[{k}]", size) for k, size in enumerate(sizes)]
+    if len(parsed) != count:
         raise ValueError(f"{name} must hold (H, W) of each of {count} images, got {parsed}")
+    return parsed
+
+
+def _size(name: str, size: Any) -> tuple[int, ...]:
+    """(H, W) of one image, or an error that names it."""
+    try:
+        parsed = parse_size(size)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    if len(parsed) != 2:
+        raise ValueError(f"{name}: size must be (H, W), got {size!r}")
     return parsed

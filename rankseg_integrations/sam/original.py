@@ -45,6 +45,11 @@ class RankSEGSamPredictor(SamPredictor):  # type: ignore[misc]  # the guest is u
                 "mask_threshold=RankSEGThreshold(...), for models of transformers use "
                 "postprocess_masks"
             )
+        if "mask_threshold" in options:
+            raise ValueError(
+                "mask_threshold is read from the model: leave "
+                f"mask_threshold={options['mask_threshold']!r} out, or set sam_model.mask_threshold"
+            )
         model = copy.copy(sam_model)  # shares every weight and buffer, even if moved later
         number = float(sam_model.mask_threshold)
         model.mask_threshold = RankSEGThreshold(metric, mask_threshold=number, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -105,7 +106,8 @@ class RankSEGThreshold(MaskThreshold):
     Raises
     ------
     TypeError, ValueError
-        For a temperature or threshold that is no such number, or what `rankseg.RankSEG` refuses.
+        For a temperature or threshold that is no such number, what `rankseg.RankSEG` refuses, and
+        ``output_mode`` and ``activation``: masks are decided one by one, by a sigmoid.
         A comparison raises them for logits that are NaN, not floating-point, or without pixels
         or values.
 
@@ -131,6 +133,7 @@ class RankSEGThreshold(MaskThreshold):
         mask_threshold: float = 0.0,
         **options: Any,
     ) -> None:
+        _refuse_fixed(options)
         rankseg = RankSEG(metric, "multilabel", activation="sigmoid", **options)
         super().__init__(rankseg, _finite("mask_threshold", mask_threshold))
         self.temperature = positive("temperature", temperature)
@@ -153,12 +156,23 @@ class ProbsThreshold(MaskThreshold):
     """The same for code that compares probabilities with 0.5, as that of SAM 3 does."""
 
     def __init__(self, metric: str = "dice", **options: Any) -> None:
+        _refuse_fixed(options)
         super().__init__(RankSEG(metric, "multilabel", **options), 0.5)
 
     def _readable(self, values: Tensor) -> Tensor:
         if values.numel() and 1.0 < values.max() <= 1.0 + _ROUNDING:
             return values.clamp(max=1.0)
         return values
+
+
+def _refuse_fixed(options: Mapping[str, object]) -> None:
+    """Refuse the options of `RankSEG` that SAM's masks leave no choice about."""
+    for name in ("output_mode", "activation"):
+        if name in options:
+            raise ValueError(
+                "masks are decided one by one from SAM's logits, so output_mode ('multilabel') "
+                f"and activation ('sigmoid') are fixed here; leave {name}={options[name]!r} out"
+            )
 
 
 def positive(name: str, value: object) -> float:

@@ -87,7 +87,7 @@ _REFUSED = {
     "nothing to decide: use the processor's own post_process_semantic_segmentation",
     **dict.fromkeys(
         (
-            *("edgetam", "sam", "sam_hq", "sam2", "sam2_video"),
+            *("edgetam", "edgetam_video", "sam", "sam_hq", "sam2", "sam2_video"),
             *("sam3_tracker", "sam3_tracker_video", "sam3_video"),
         ),
         _PROMPTED,
@@ -129,17 +129,17 @@ def unwrapped(processor: Any) -> Any:
 
 def _by_type(outputs: Any, model: Any, processor: Any) -> Family | None:
     config = getattr(model, "config", None)
-    types = {
-        "processor": [*_model_types(processor), *_model_types(unwrapped(processor))],
-        "model": [getattr(config, "model_type", ""), *_model_types(model)],
+    types = {  # processors last: some serve several families, as that of SAM 2 does EdgeTAM
         "outputs": list(_model_types(outputs)),
+        "model": [getattr(config, "model_type", ""), *_model_types(model)],
+        "processor": [*_model_types(processor), *_model_types(unwrapped(processor))],
     }
     found = {who: known for who, names in types.items() if (known := _first_known(names))}
     if len({replace(family, name="") for family in found.values()}) > 1:
-        seen = ", ".join(f"{who} of {family.name}" for who, family in found.items())
+        seen = ", ".join(f"{who} of {family.name}" for who, family in reversed(found.items()))
         raise ValueError(f"{seen} do not go together: pass those of one family, or leave one out")
     if found:
-        return list(found.values())[-1]
+        return next(iter(found.values()))
     dense = require("transformers.modeling_outputs", extra="transformers").SemanticSegmenterOutput
     return _OTHER_DENSE if isinstance(outputs, dense) else None
 

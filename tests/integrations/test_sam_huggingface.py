@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from rankseg_integrations.sam import (
     postprocess_semantic_segmentation,
     restore_mask_logits,
 )
+from rankseg_integrations.sam.threshold import ProbsThreshold
 
 transformers = pytest.importorskip("transformers")
 # SAM-HQ's processor warns of its own argument in transformers 4.57.
@@ -150,20 +152,27 @@ def test_an_image_processor_serves_as_well(family: Prompted) -> None:
     equal(postprocess_masks(outputs, *sizes, processor=family.processor.image_processor), expected)
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["", "non-overlapping"])
 def test_one_image_at_a_time_is_held_at_full_size(
-    family: Prompted, monkeypatch: pytest.MonkeyPatch
+    family: Prompted, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outputs, sizes = run(family)
-    given = []
+    alive: list[weakref.ref[Tensor]] = []
+    held = []
     restore = type(family.processor).post_process_masks
 
     def watched(self: Any, masks: Any, *args: Any, **kwargs: Any) -> Any:
-        given.append(len(masks))
-        return restore(self, masks, *args, **kwargs)
+        held.append(sum(reference() is not None for reference in alive))
+        found = restore(self, masks, *args, **kwargs)
+        alive.extend(weakref.ref(logits) for logits in found)
+        return found
 
     monkeypatch.setattr(type(family.processor), "post_process_masks", watched)
-    postprocess_masks(outputs, *sizes, processor=family.processor)
-    assert given == [1, 1]
+    postprocess_masks(
+        outputs, *sizes, processor=family.processor, apply_non_overlapping_constraints=apart
+    )
+    assert len(alive) == len(SIZES), "each call restores one image"
+    assert held == [0, 0], "and finds none of those before"
 
 
 # --- objects that are absent, objects that exclude each other ---------------------------------
@@ -219,6 +228,17 @@ def test_masks_of_prompts_do_not_overlap_if_asked(family: Prompted, temperature:
     free = postprocess_masks(outputs, *sizes, **options)
     assert all(mask.sum(0).max() > 1 for mask in free)
     assert all((mask <= other).all() or mask.any() for mask, other in zip(apart, free, strict=True))
+
+
+def test_keeping_prompts_apart_leaves_the_outputs_as_they_are(scored: Prompted) -> None:
+    """Where nothing is resized, too: there the processor's logits could be the outputs' own."""
+    outputs, _ = run(scored, points=4)
+    before = outputs.pred_masks.clone()
+    small = [tuple(before.shape[-2:])] * len(before)
+    postprocess_masks(
+        outputs, small, processor=scored.processor, apply_non_overlapping_constraints=True
+    )
+    torch.testing.assert_close(outputs.pred_masks, before, rtol=0, atol=0)
 
 
 # --- the pipeline ----------------------------------------------------------------------------
@@ -415,6 +435,51 @@ def test_sam3_half_precision(sam3: tuple[Any, Any]) -> None:
     )
 
 
+@pytest.mark.parametrize("metric", ["acc", "dice"])
+@pytest.mark.parametrize(
+    "decide", [postprocess_instance_segmentation, postprocess_semantic_segmentation]
+)
+def test_sam3_outputs_may_be_a_mapping(sam3: tuple[Any, Any], decide: Any, metric: str) -> None:
+    outputs, processor = sam3
+    options = {"processor": processor, "target_sizes": SIZES, "metric": metric}
+    expected = decide(outputs, **options)
+    torch.testing.assert_close(decide(dict(outputs), **options), expected, rtol=0, atol=0)
+
+
+def test_a_mapping_needs_no_more_than_is_read(sam3: tuple[Any, Any]) -> None:
+    outputs, processor = sam3
+    read = {name: outputs[name] for name in ("pred_masks", "pred_logits", "pred_boxes")}
+    options = {"processor": processor, "threshold": 0.5}
+    found = postprocess_instance_segmentation(read, **options)
+    absent = outputs.__class__(**read)
+    torch.testing.assert_close(
+        found, postprocess_instance_segmentation(absent, **options), rtol=0, atol=0
+    )
+    alone = {"semantic_seg": outputs.semantic_seg}
+    equal(
+        postprocess_semantic_segmentation(alone, processor=processor),
+        postprocess_semantic_segmentation(outputs, processor=processor),
+    )
+
+
+def test_sam3_semantic_holds_one_image_at_full_size(
+    sam3: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unlike its processor, which keeps the probabilities of all images until it returns."""
+    alive: list[weakref.ref[Tensor]] = []
+    held = []
+    decide = ProbsThreshold.above
+
+    def watched(self: ProbsThreshold, probs: Tensor) -> Tensor:
+        held.append(sum(reference() is not None for reference in alive))
+        alive.append(weakref.ref(probs if probs._base is None else probs._base))
+        return decide(self, probs)
+
+    monkeypatch.setattr(ProbsThreshold, "above", watched)
+    postprocess_semantic_segmentation(sam3[0], processor=sam3[1], target_sizes=SIZES)
+    assert held == [0, 0]
+
+
 # --- the wrong family ------------------------------------------------------------------------
 
 
@@ -485,10 +550,53 @@ def test_missing_fields_are_named(family: Prompted, field: str) -> None:
         postprocess_masks(outputs, *sizes, processor=family.processor)
 
 
+@pytest.mark.parametrize("field", ["pred_masks", "iou_scores"])
+def test_one_field_alone_is_told_what_is_missing(family: Prompted, field: str) -> None:
+    outputs, sizes = run(family)
+    (other,) = {"pred_masks", "iou_scores"} - {field}
+    message = f"got dict with {field}: {other} is missing, pass all that the model returned"
+    with pytest.raises(TypeError, match=message):
+        postprocess_masks({field: outputs[field]}, *sizes, processor=family.processor)
+
+
+@pytest.mark.parametrize("axes", [3, 4, 6])
+def test_masks_of_another_shape_are_refused(family: Prompted, axes: int) -> None:
+    outputs, sizes = run(family)
+    outputs.pred_masks = outputs.pred_masks.reshape(2, *[1] * (axes - 4), -1, 16, 16)[
+        (0,) * (axes == 3)
+    ]
+    message = r"pred_masks must have shape \(B, P, M, h, w\), got \(.*\)"
+    for decide in (postprocess_masks, restore_mask_logits):
+        with pytest.raises(ValueError, match=message):
+            decide(outputs, *sizes, processor=family.processor)
+
+
+@pytest.mark.parametrize(
+    ("decide", "field", "shape", "message"),
+    [
+        (postprocess_instance_segmentation, "pred_masks", (2, 1, 6, 4, 4), r"\(B, Q, h, w\), got"),
+        (postprocess_instance_segmentation, "pred_logits", (2, 6, 1), r"\(B, Q\), got \(2, 6, 1"),
+        (postprocess_instance_segmentation, "pred_boxes", (2, 6, 5), r"\(B, Q, 4\), got \(2, 6"),
+        (postprocess_instance_segmentation, "pred_logits", (2, 5), r"agree on Q; .*\(2, 5\)"),
+        (postprocess_instance_segmentation, "pred_boxes", (1, 6, 4), r"agree on B; .*\(1, 6"),
+        (postprocess_instance_segmentation, "presence_logits", (1, 1), r"agree on B; .*\(1, 1\)"),
+        (postprocess_semantic_segmentation, "semantic_seg", (2, 4, 4), r"\(B, 1, h, w\), got"),
+        (postprocess_semantic_segmentation, "semantic_seg", (2, 3, 4, 4), r"\(B, 1, h, w\), got"),
+    ],
+)
+def test_fields_of_sam3_of_another_shape_are_refused(
+    sam3: tuple[Any, Any], decide: Any, field: str, shape: tuple[int, ...], message: str
+) -> None:
+    outputs = {**sam3[0], field: torch.zeros(shape)}
+    with pytest.raises(ValueError, match=message):
+        decide(outputs, processor=sam3[1])
+
+
 @pytest.mark.parametrize("field", ["pred_masks", "pred_logits", "pred_boxes"])
 def test_missing_fields_of_sam3_are_named(sam3: tuple[Any, Any], field: str) -> None:
     outputs = sam3[0].__class__(**{name: v for name, v in sam3[0].items() if name != field})
-    with pytest.raises(TypeError, match="must hold pred_masks, pred_logits, pred_boxes; got Sam3"):
+    message = "must hold pred_masks, pred_logits, pred_boxes; got Sam3"
+    with pytest.raises(TypeError, match=f"{message}.*: {field} is missing, pass all that the"):
         postprocess_instance_segmentation(outputs, processor=sam3[1])
 
 
@@ -500,14 +608,20 @@ BAD_SIZES = pytest.mark.parametrize(
     [
         ([(48, 80)], ValueError, r"of each of 2 images, got \[\(48, 80\)\]"),
         ([(48, 80)] * 3, ValueError, r"of each of 2 images, got"),
-        ([(48, 80, 3)] * 2, ValueError, r"\(H, W\) of each of 2 images, got"),
-        ([(48, 80), (0, 40)], ValueError, r"positive int .* got \(0, 40\)"),
-        ([(48, 80), (-60, 40)], ValueError, r"positive int .* got \(-60, 40\)"),
-        ([(48, 80), (60.0, 40.0)], TypeError, "sequence of ints"),
-        ((48, 80), TypeError, r"sequence of ints such as \(H, W\), got 48"),
-        ({"original_sizes": SIZES}, TypeError, r"must hold \(H, W\) of each image, got dict"),
+        ([(48, 80, 3)] * 2, ValueError, r"sizes\[0\]: size must be \(H, W\), got \(48, 80, 3\)"),
+        ([(48, 80), (0, 40)], ValueError, r"sizes\[1\]: size .* positive int .* got \(0, 40\)"),
+        ([(48, 80), (-60, 40)], ValueError, r"sizes\[1\]: size .* got \(-60, 40\)"),
+        ([(48, 80), (60.0, 40.0)], TypeError, r"sizes\[1\]: size must be a sequence of ints"),
+        ((48, 80), TypeError, r"sizes\[0\]: size must be a sequence of ints .*\(H, W\), got 48"),
+        ({"original_sizes": SIZES}, TypeError, r"sizes must hold \(H, W\) of each image, got dict"),
+        (48, TypeError, r"sizes must hold \(H, W\) of each image, got int"),
+        (torch.tensor(48), TypeError, r"sizes must hold \(H, W\) of each image, got Tensor"),
+        (np.array(48), TypeError, r"sizes must hold \(H, W\) of each image, got ndarray"),
     ],
-    ids=["few", "many", "axes", "zero", "negative", "float", "flat", "inputs"],
+    ids=[
+        *("few", "many", "axes", "zero", "negative", "float", "flat", "inputs"),
+        *("int", "tensor", "array"),
+    ],
 )
 
 
@@ -516,10 +630,10 @@ def test_bad_sizes_are_refused(
     family: Prompted, sizes: Any, error: type[Exception], message: str
 ) -> None:
     outputs, good = run(family)
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"original_.*{message}"):
         postprocess_masks(outputs, sizes, *good[1:], processor=family.processor)
     if family.padded:
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"reshaped_input_.*{message}"):
             restore_mask_logits(outputs, good[0], sizes, processor=family.processor)
 
 
@@ -528,7 +642,7 @@ def test_bad_sizes_for_sam3_are_refused(
     sam3: tuple[Any, Any], sizes: Any, error: type[Exception], message: str
 ) -> None:
     for decide in (postprocess_instance_segmentation, postprocess_semantic_segmentation):
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=f"target_.*{message}"):
             decide(sam3[0], processor=sam3[1], target_sizes=sizes)
 
 
@@ -559,6 +673,17 @@ def test_nan_in_sam3_is_refused(sam3: tuple[Any, Any], field: str, metric: str) 
         postprocess_instance_segmentation(outputs, processor=sam3[1], metric=metric)
 
 
+def test_arrays_are_refused(family: Prompted, sam3: tuple[Any, Any]) -> None:
+    outputs, sizes = run(family)
+    arrays = {name: np.zeros(tensor.shape) for name, tensor in outputs.items() if "sc" in name}
+    arrays["pred_masks"] = outputs.pred_masks.numpy()
+    with pytest.raises(TypeError, match=r"pred_masks must be a torch\.Tensor, got ndarray"):
+        postprocess_masks(arrays, *sizes, processor=family.processor)
+    arrays = {**sam3[0], "presence_logits": np.zeros((2, 1))}
+    with pytest.raises(TypeError, match=r"presence_logits must be a torch\.Tensor, got ndarray"):
+        postprocess_instance_segmentation(arrays, processor=sam3[1])
+
+
 def test_tensors_without_values_are_refused(family: Prompted) -> None:
     outputs, sizes = run(family)
     outputs.pred_masks = outputs.pred_masks.to("meta")
@@ -583,3 +708,6 @@ def test_bad_settings_of_sam3(sam3: tuple[Any, Any], decide: Any) -> None:
                 decide(sam3[0], processor=sam3[1], metric=metric, temperature=temperature)
     with pytest.raises(ValueError, match="no parameter 'mask_threshold'"):
         decide(sam3[0], processor=sam3[1], mask_threshold=0.4)
+    for option in ({"activation": "sigmoid"}, {"output_mode": "multilabel"}):
+        with pytest.raises(ValueError, match=r"are fixed here; leave .*=.* out"):
+            decide(sam3[0], processor=sam3[1], **option)

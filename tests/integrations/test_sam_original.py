@@ -232,3 +232,12 @@ def test_logits_that_are_nan_are_refused() -> None:
     for metric in ("acc", "dice"):
         with pytest.raises(ValueError, match="NaN"):
             with_image(RankSEGSamPredictor(model, metric)).predict(**POINTS, multimask_output=False)
+
+
+def test_the_threshold_comes_with_the_model() -> None:
+    with pytest.raises(
+        ValueError, match=r"mask_threshold is read from the model: leave .*=0\.5 out"
+    ):
+        RankSEGSamPredictor(original_sam(), mask_threshold=0.5)
+    with pytest.raises(ValueError, match="activation='softmax' out"):
+        RankSEGSamPredictor(original_sam(), activation="softmax")

@@ -180,6 +180,7 @@ def test_it_can_be_copied_stored_and_read() -> None:
 
 # --- what it refuses -------------------------------------------------------------------------
 
+FIXED = r"decided one by one from SAM's logits.* fixed here; leave "
 NAN = torch.tensor([[[1.0, torch.nan, 2.0]]])
 
 
@@ -218,6 +219,8 @@ def test_bad_logits_are_refused(
         ({"mask_threshold": None}, TypeError, "mask_threshold must be a number, got NoneType"),
         ({"metric": "f1"}, ValueError, "metric must be one of 'dice', 'iou', 'acc'"),
         ({"sizes": 3}, ValueError, "no parameter 'sizes'"),
+        ({"output_mode": "multiclass"}, ValueError, FIXED + "output_mode='multiclass' out"),
+        ({"activation": "softmax"}, ValueError, FIXED + "activation='softmax' out"),
     ],
 )
 def test_bad_settings_are_refused_at_once(

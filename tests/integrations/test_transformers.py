@@ -561,6 +561,26 @@ def test_sam_is_sent_to_its_own_adapter() -> None:
         restore_semantic_probs(outputs)
 
 
+def test_edgetam_is_called_by_its_name_and_not_by_that_of_its_processor() -> None:
+    from transformers.models.edgetam.modeling_edgetam import EdgeTamImageSegmentationOutput
+    from transformers.models.sam2.processing_sam2 import Sam2Processor
+
+    outputs = EdgeTamImageSegmentationOutput(pred_masks=torch.zeros(1, 1, 3, 4, 4))
+    processor = Sam2Processor.__new__(Sam2Processor)
+    with pytest.raises(ValueError, match=r"^edgetam is not served.* rankseg_integrations\.sam"):
+        restore_semantic_probs(outputs, processor=processor)
+
+
+def test_videos_of_sam_are_sent_there_too() -> None:
+    from transformers.models.edgetam_video.modeling_edgetam_video import (
+        EdgeTamVideoSegmentationOutput,
+    )
+
+    outputs = EdgeTamVideoSegmentationOutput(pred_masks=torch.zeros(1, 1, 4, 4))
+    with pytest.raises(ValueError, match=r"^edgetam_video is not .* rankseg_integrations\.sam"):
+        restore_semantic_probs(outputs)
+
+
 def test_sam3_without_semantic_masks() -> None:
     one = case("sam3")
     outputs = type(one.outputs)(pred_masks=one.outputs.pred_masks)
