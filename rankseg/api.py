@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rankseg import operator, validation
-from rankseg.decision import decision_on, decision_on_tiles
+from rankseg.decision import decision_on, decision_on_tiles, rule_of_one_pass
 from rankseg.fields.tiles import Here, Source
 from rankseg.result import Segmentation
 from rankseg.rule import DecisionRule
@@ -177,7 +177,9 @@ class RankSEG(nn.Module):
             return operator.solve(probs, self._settings_text)
         return decision_on(probs, self._settings).segmentation()
 
-    def decide(self, probs: Tensor | Iterable[Tensor] | Source) -> DecisionRule:
+    def decide(
+        self, probs: Tensor | Iterable[Tensor] | Source, *, one_pass: bool = False
+    ) -> DecisionRule:
         """One rule for all the pixels given, to be applied to any of them.
 
         Parameters
@@ -189,6 +191,10 @@ class RankSEG(nn.Module):
             the number of classes and the type; their order, shapes and batches do not change the
             rule, bit for bit. An object with a method ``reduce(ask)`` instead puts
             each question to its tiles wherever they are (see ``rankseg.fields.tiles.Source``).
+        one_pass : bool, default False
+            Visit the tiles once, where reading them is what costs: masks by RMA (Dice and F-beta
+            without smoothing, IoU, Tversky), from 4,096 bins of the probabilities. The rule's
+            ``regret`` says how much more each class's best mask scores at most.
 
         Returns
         -------
@@ -201,11 +207,18 @@ class RankSEG(nn.Module):
             As ``predict`` for each tile; if tiles disagree, change between visits, can be visited
             only once, or the solver needs all pixels of a class at once.
         """
-        if isinstance(probs, Tensor):
-            if probs.ndim > 2 and probs.shape[0] == 1:
-                return decision_on(probs, self._settings).decision_rule()
-            return decision_on_tiles(Here([probs]), self._settings).decision_rule()
-        if isinstance(probs, Source):
-            return decision_on_tiles(probs, self._settings).decision_rule()
-        validation.re_iterable(probs)
-        return decision_on_tiles(Here(probs), self._settings).decision_rule()
+        if isinstance(probs, Tensor) and probs.ndim > 2 and probs.shape[0] == 1 and not one_pass:
+            return decision_on(probs, self._settings).decision_rule()
+        source = _source(probs, one_pass)
+        if one_pass:
+            return rule_of_one_pass(source, self._settings)
+        return decision_on_tiles(source, self._settings).decision_rule()
+
+
+def _source(probs: Tensor | Iterable[Tensor] | Source, one_pass: bool) -> Source:
+    if isinstance(probs, Source):
+        return probs
+    if isinstance(probs, Tensor):
+        return Here([probs])
+    validation.tiles(probs, once=one_pass)
+    return Here(probs)

@@ -11,11 +11,11 @@ from torch import Tensor
 from rankseg import assignment, validation
 from rankseg.cached import cached_property
 from rankseg.fields import Best, Field, LabelRule, Selection, field_for
-from rankseg.fields.tiles import Here, How, Source, TiledField
+from rankseg.fields.tiles import UNIT, Here, How, Source, TiledField, representable, sketch
 from rankseg.objectives import Accuracy, Dice, IoU, objective_for, ratio_family
 from rankseg.result import Segmentation
 from rankseg.rule import DecisionRule
-from rankseg.solvers import Settings, by_row, pointwise, rma
+from rankseg.solvers import Settings, by_row, one_pass, pointwise, rma
 from rankseg.solvers.by_row import Method
 from rankseg.solvers.rows import Rows, as_rows
 
@@ -45,9 +45,29 @@ def decision_on_tiles(source: Source, settings: Settings) -> Decision:
     return Decision(settings, _tiled(source, settings))
 
 
-def _tiled(source: Source, settings: Settings) -> Field:
+def rule_of_one_pass(source: Source, settings: Settings) -> DecisionRule:
+    """Masks' rule from one visit of the tiles, with what it can lose."""
+    family = ratio_family(settings.metric, settings.smooth, settings.metric_parameters)
+    validation.one_pass_is_enough(settings.solver, settings.output_mode, family is not None)
+    assert family is not None
+    how = _how(settings)
+    found = source.reduce(partial(sketch, how))
+    extent = found.extent
+    validation.probability_range(extent.lowest, extent.peak, settings.activation)
+    active = extent.peak > representable(settings.pruning_prob, extent, how)
+    volume, selected_sum = found.bins[0], found.bins[1] / UNIT
+    coarse = one_pass.solve(volume, selected_sum, family, active)
+    threshold, regret = (tuple(row[0].tolist()) for row in (coarse.threshold, coarse.regret))
+    return DecisionRule(settings.output_mode, settings.activation, threshold, regret=regret)
+
+
+def _how(settings: Settings) -> How:
     check = partial(validation.pixel_tensor, activation=settings.activation)
-    field = TiledField(source, How(check, settings.activation, settings.backend))
+    return How(check, settings.activation, settings.backend)
+
+
+def _tiled(source: Source, settings: Settings) -> Field:
+    field = TiledField(source, _how(settings))
     validation.probability_range(field.extent.lowest, field.extent.peak, settings.activation)
     return cast(Field, field)  # the solvers served ask it for sums only
 

@@ -41,6 +41,8 @@ class DecisionRule:
         gets the pixel, the first on a tie; empty for masks and one channel.
     void_index : int
         Label where nobody claims and nobody is eligible.
+    regret : tuple of float
+        How much more each class's best mask scores at most; empty where the rule is exact.
     """
 
     output_mode: str
@@ -51,6 +53,7 @@ class DecisionRule:
     offset: tuple[float, ...] = ()
     bend: tuple[float, ...] = ()
     void_index: int = 255
+    regret: tuple[float, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -195,6 +198,7 @@ def _checked(content: Any) -> DecisionRule:
         offset,
         bend,
         validation.integer("void_index", given["void_index"]),
+        _numbers(given, "regret", len(threshold)),
     )
     labels = rule.output_mode == "multiclass" and rule.classes > 1
     if {bool(getattr(rule, name)) for name in ("eligible", *_GAIN)} != {labels}:

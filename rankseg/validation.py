@@ -175,15 +175,15 @@ def number_of_classes(got: int, wanted: int, whose: str) -> None:
         raise ValueError(f"{whose} is for {wanted} classes; got {got}")
 
 
-def re_iterable(tiles: object) -> None:
-    """Refuse what gives its tiles once: every pass over the pixels starts from the beginning."""
+def tiles(tiles: object, once: bool) -> None:
+    """Refuse what is no tiles, or gives them once where each visit starts from the beginning."""
     iterable = hasattr(tiles, "__iter__") or hasattr(tiles, "__getitem__")
     if isinstance(tiles, str) or not iterable:
         raise TypeError(
             "decide takes a tensor of shape (B, C, *spatial), or tiles: a list or another iterable "
             f"of such tensors; got {type(tiles).__name__}"
         )
-    if isinstance(tiles, Iterator):
+    if isinstance(tiles, Iterator) and not once:
         raise TypeError(
             f"tiles are visited several times, and a {type(tiles).__name__} gives them once: pass "
             "a list, a DataLoader, or an object whose __iter__ starts anew"
@@ -197,6 +197,20 @@ def tiles_are_served(solver: str, metric: str) -> None:
         raise ValueError(
             f"solver={solver!r} needs all pixels of a class in memory at once; possible for tiles "
             f"and data sets: {_choices(possible)}"
+        )
+
+
+def one_pass_is_enough(solver: str, output_mode: str, one_ratio: bool) -> None:
+    """Refuse what one visit of the pixels cannot decide."""
+    if output_mode != "multilabel":
+        raise ValueError(
+            "one_pass=True decides masks: labels take a second visit, for pixels that several "
+            "classes claim; say output_mode='multilabel', or leave one_pass out"
+        )
+    if solver != "RMA" or not one_ratio:
+        raise ValueError(
+            "one_pass=True serves solver='RMA' with metric 'dice' or 'fbeta' without smoothing, "
+            "'iou' or 'tversky'; leave one_pass out for the others"
         )
 
 

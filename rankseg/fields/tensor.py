@@ -121,15 +121,20 @@ class TensorField:
         value, count = torch.unique(self.row(*at).between(low, high), return_counts=True)
         return value, count
 
-    def histogram(self, bins: int) -> Tensor:
-        """Pixels of each class, all images together, in equal bins of [0, 1]; int64 (C, bins)."""
-        found = torch.zeros(self.classes * bins, dtype=torch.int64, device=self.rows.device)
+    def histogram(self, bins: int, unit: float) -> Tensor:
+        """Pixels of each class, all images together, in equal bins of [0, 1], and their sums.
+
+        int64 (2, C, bins), sums as integers in the unit given; a pixel at an edge lies under it.
+        """
+        found = torch.zeros(2, self.classes * bins, dtype=torch.int64, device=self.rows.device)
         first = bins * torch.arange(self.classes, device=self.rows.device)
         for b, c, p in self._row_blocks(self._everyone):
-            place = self._block(b, c, p).mul_(bins).to(torch.int64).clamp_(0, bins - 1)
-            place += first[c].unsqueeze(-1)
-            found += torch.bincount(place.flatten(), minlength=found.numel())
-        return found.reshape(self.classes, bins)
+            block = self._block(b, c, p)
+            place = (block * bins).ceil_().to(torch.int64).sub_(1).clamp_(0, bins - 1)
+            place = place.add_(first[c].unsqueeze(-1)).flatten()
+            found[0] += torch.bincount(place, minlength=found.shape[1])
+            found[1].index_add_(0, place, (block * unit).round_().to(torch.int64).flatten())
+        return found.reshape(2, self.classes, bins)
 
     def moments(self, low: float, high: float) -> Tensor:
         """Sums of p, p(1-p), p(1-p)(1-2p) over (low, high]; fields of one row only."""

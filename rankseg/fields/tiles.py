@@ -26,7 +26,10 @@ from rankseg.fields.tensor import TensorField
 from rankseg.objectives import LinearFractional, RatioFamily
 
 BINS = 1 << 12
-"""Bins of the histogram that tells where to begin: 19 classes are 0.6 MB."""
+"""Bins of the histogram that tells where to begin: 19 classes are 1.2 MB."""
+
+UNIT = 2.0**30
+"""Integers that make 1 in the sums of its bins: 2^33 pixels overflow nothing."""
 
 Answer = TypeVar("Answer", bound="Mergeable")
 
@@ -91,7 +94,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Count:
-    """Later answers: integers of a sum, pixels seen, counts in bins (C, BINS) if asked for."""
+    """Later answers: integers of a sum, pixels seen, a histogram (2, C, BINS) if asked for."""
 
     tally: Tally
     pixels: int
@@ -102,6 +105,18 @@ class Count:
         return Count(
             self.tally.plus(other.tally), self.pixels + other.pixels, self.bins + other.bins
         )
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Only answer of a single visit: extent and histogram (2, C, BINS)."""
+
+    extent: Extent
+    bins: Tensor
+
+    def merge(self, other: Sketch) -> Sketch:
+        """Sketch of both parts."""
+        return Sketch(self.extent.merge(other.extent), self.bins + other.bins)
 
 
 @dataclass(frozen=True)
@@ -128,11 +143,22 @@ def extent(how: How, tile: Tensor) -> Extent:
     )
 
 
+def sketch(how: How, tile: Tensor) -> Sketch:
+    """Sketch of one tile."""
+    first = extent(how, tile)
+    valid = bool((first.lowest >= 0).all() and (first.peak <= 1).all())  # others are refused
+    field = TensorField(how.check(tile), how.activation)
+    bins = field.histogram(BINS, UNIT) if valid else torch.zeros(2, field.classes, BINS)
+    return Sketch(first, bins.cpu())
+
+
 def total(how: How, whole: Whole, tile: Tensor) -> Count:
     """Sum of all pixels of a tile, and their histogram."""
     field = part_of(whole, how.check(tile), how.activation, how.backend)
     everything = torch.full((field.batch, field.classes), -1.0, dtype=torch.float64)
-    return _count(field, field.tally_above(everything.to(field.device)), field.histogram(BINS))
+    return _count(
+        field, field.tally_above(everything.to(field.device)), field.histogram(BINS, UNIT)
+    )
 
 
 def above(how: How, whole: Whole, threshold: Tensor, tile: Tensor) -> Count:
@@ -191,6 +217,13 @@ def _count(field: TensorField, tally: Tally, bins: Tensor | None = None) -> Coun
     )
 
 
+def representable(number: float, pixels: Extent, how: How) -> float:
+    """The number as the input's type holds it: that of probabilities made from logits is wider."""
+    wide = torch.float64 if pixels.dtype == torch.float64 else torch.float32
+    kind = pixels.dtype if how.activation == "none" else wide
+    return torch.tensor(number, dtype=kind).item()
+
+
 class TiledField:
     """Field of one image, (1, C, n), whose pixels come in tiles."""
 
@@ -207,8 +240,7 @@ class TiledField:
 
     def representable(self, number: float) -> float:
         """The number as the input's type holds it."""
-        kind = self.extent.dtype if self.how.activation == "none" else self.block_dtype
-        return torch.tensor(number, dtype=kind).item()
+        return representable(number, self.extent, self.how)
 
     def totals(self) -> Totals:
         """Expected volume, smallest and largest probability of each class."""
@@ -246,14 +278,11 @@ class TiledField:
         return found.value, found.count
 
     def _first_cut(self, ratio: LinearFractional) -> Tensor:
-        """Cut at the largest value over the edges of the bins, as if pixels lay in the middle."""
-        middle = (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS
-        bins = self._totals_and_bins[1].flip(-1)
-        volume = bins.cumsum(-1)
-        selected_sum = (bins * middle.flip(0)).cumsum(-1)
+        """Cut at the largest value over the edges of the bins."""
+        volume, selected_sum = self._totals_and_bins[1].flip(-1).cumsum(-1).double()
         base = ratio.base.mT if isinstance(ratio.base, Tensor) else ratio.base
         width = ratio.width.mT if isinstance(ratio.width, Tensor) else ratio.width
-        value = replace(ratio, base=base, width=width).value(selected_sum, volume).amax(-1)
+        value = replace(ratio, base=base, width=width).value(selected_sum / UNIT, volume).amax(-1)
         return ratio.cut(value.unsqueeze(0))
 
     @cached_property

@@ -3,6 +3,7 @@
 import itertools
 import pickle
 
+import oracles
 import pytest
 import torch
 from hypothesis import given, settings
@@ -181,3 +182,52 @@ def test_tiles_that_change_between_visits():
 
     with pytest.raises(ValueError, match=r"64 pixels when first visited and 48 later"):
         RankSEG().decide(Shrinking())
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_one_pass_says_what_it_can_lose(data):
+    metric = data.draw(st.sampled_from(["dice", "iou"]))
+    power = data.draw(st.sampled_from([0.0, 1.0, 3.0, 20.0]))
+    probs = maps(3, 40, 50, data.draw(st.integers(0, 999))).double() ** power
+    flat = data.draw(st.sampled_from([None, 0.5, 0.30005, 1 / 4096]))
+    probs = probs if flat is None else torch.where(probs > 0.3, flat, probs)
+    decide = RankSEG(metric, "multilabel", pruning_prob=data.draw(st.sampled_from([0.0, 0.5])))
+    tiles = Visits(probs, 7)
+    rule = decide.decide(tiles, one_pass=True)
+    assert tiles.visits == 1
+    assert rule == decide.decide((tile for tile in probs.split(11, 3)), one_pass=True)
+    best, mine = decide.solve(probs), rule(probs)
+    score = [
+        [oracles.score_of_mask(metric, row, mask) for row, mask in zip(rows, masks, strict=True)]
+        for rows, masks in zip(probs.flatten(2).numpy(), mine.flatten(2).numpy(), strict=True)
+    ]
+    lost = best.expected_score[0] - torch.tensor(score[0], dtype=torch.float64)
+    regret = torch.tensor(rule.regret, dtype=torch.float64)
+    assert (lost <= regret + 1e-9).all()  # sums in bins are rounded to 2^-30 a pixel
+    assert (regret <= 5e-3).all()
+    assert ((regret == 0) | best.active[0]).all()
+
+
+def test_one_pass_is_close():
+    probs = maps(5, 300, 300, scale=3.0)
+    rule = RankSEG("iou", "multilabel").decide([probs], one_pass=True)
+    assert max(rule.regret) < 3e-4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"smooth": 1.0}, {"solver": "TR"}, {"metric": "acc"}, {"solver": "exact"}],
+)
+def test_one_pass_serves_some(options):
+    with pytest.raises(ValueError, match="one_pass=True serves solver='RMA'"):
+        RankSEG(output_mode="multilabel", **options).decide([maps(2, 3, 3)], one_pass=True)
+    with pytest.raises(ValueError, match="one_pass=True decides masks"):
+        RankSEG().decide([maps(2, 3, 3)], one_pass=True)
+
+
+def test_one_pass_checks_the_values():
+    decide = RankSEG(output_mode="multilabel")
+    for wrong in (2.0, -1.0, torch.nan):
+        with pytest.raises(ValueError, match=r"must lie in \[0, 1\]|NaN"):
+            decide.decide([maps(2, 3, 3), maps(2, 3, 3) * wrong], one_pass=True)
