@@ -154,7 +154,7 @@ class RankSEGImageProcessor:
         return decided_segments(self.processor, "panoptic", self._masks(), *args, **kwargs)
 
     def _masks(self) -> RankSEG:
-        """Decide masks of instances, from logits."""
+        """Decide masks of instances, from probabilities."""
         ignored = (*_SEMANTIC, *_LABELS)
         options = {name: value for name, value in self.options.items() if name not in ignored}
-        return RankSEG(**options, output_mode="multilabel", activation="sigmoid")
+        return RankSEG(**options, output_mode="multilabel")

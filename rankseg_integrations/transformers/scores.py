@@ -74,7 +74,7 @@ def _one_image(
 ) -> Tensor:
     if family.kind == "queries":
         sums = _sums(outputs, family, index, first_grid(family, processor, size))
-        return resized(sums, wanted, family.antialias and _by_torchvision(processor))
+        return resized(sums, wanted, family.antialias and by_torchvision(processor))
     logits = image_field(outputs, family.masks, index)
     if family.kind == "prompt":
         logits = logits[:, None]
@@ -168,7 +168,7 @@ def _finite(values: Tensor) -> bool:
     return bool(values.detach().sum().isfinite())
 
 
-def _by_torchvision(processor: Any) -> bool:
+def by_torchvision(processor: Any) -> bool:
     """Whether a processor resizes with torchvision, as the default ones do."""
     own = unwrapped(processor)
     if own is None:

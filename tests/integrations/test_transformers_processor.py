@@ -251,6 +251,29 @@ def test_the_pipeline_refuses_what_it_does_not_know() -> None:
         segment(Image.fromarray(tiny.pictures()[0]), metrics="dice")
 
 
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+@pytest.mark.parametrize(
+    ("name", "subtask"),
+    [
+        *((name, "panoptic") for name in ("maskformer", "mask2former", "oneformer", "detr")),
+        *(("detr", "instance"), ("oneformer", "instance")),
+    ],
+)
+def test_soft_scores_in_a_pipeline(name: str, subtask: str, metric: str) -> None:
+    """Scores between threshold and mask_threshold once left nothing of the result."""
+    one = case(name)
+    segment = segmenter(name, one.processor, pipeline_class=RankSEGPipeline)
+    fields = {key: value for key, value in one.outputs.items() if torch.is_tensor(value)}
+    for index, size in enumerate(one.sizes):
+        outputs = {key: value[index : index + 1] for key, value in fields.items()}
+        given = {"subtask": subtask, "threshold": 0.3, "overlap_mask_area_threshold": 0.0}
+        found = segment.postprocess(
+            {**outputs, "target_size": [size]}, rankseg_metric=metric, **given
+        )
+        assert len(found) >= 2
+        assert all(np.array(item["mask"]).any() for item in found)
+
+
 def test_oneformer_gets_its_task() -> None:
     one = case("oneformer")
     processor = wrapped("oneformer")
