@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from rankseg import RankSEG
 from rankseg_integrations._common import require
+from rankseg_integrations.transformers.arguments import by_name, with_defaults
 from rankseg_integrations.transformers.families import FAMILIES, Family, field, recognise, unwrapped
 from rankseg_integrations.transformers.scores import (
     Size,
@@ -71,8 +71,7 @@ def decided_segments(
         Arguments of the method.
     """
     method = getattr(unwrapped(processor), f"post_process_{task}_segmentation")
-    names = list(inspect.signature(method).parameters)
-    given = {**dict(zip(names, args, strict=False)), **given}
+    given = by_name(method, args, given)
     outputs = given.pop("outputs")
     family = recognise(outputs, processor=processor)
     if family.kind != "queries":
@@ -174,7 +173,7 @@ def _competing(
     given: Mapping[str, Any],
 ) -> Any:
     """Raise each query's products of score and probability inside its mask."""
-    official = _arguments(method, given)
+    official = with_defaults(method, given)
     on_logits = queries.family.name == "oneformer" and task == "instance"
     kept = _in_the_running(queries.classes[0], official, on_logits)
     probs = queries.classes[0, kept].softmax(dim=-1)
@@ -190,8 +189,7 @@ def _competing(
     values = some.where_compared(on_logits)
     masks = rankseg(values.sigmoid() if on_logits else values)
     products = scores * values
-    rival = products.where(masks & weak, -torch.inf).amax(dim=1, keepdim=True)
-    masks = masks & ~weak & (products >= rival)
+    masks = _of_segments(masks, products, weak)
 
     unit = products.abs().max().clamp(min=_FAINT)
     raised = values + masks * (_RAISED * unit / scores)
@@ -204,6 +202,14 @@ def _competing(
         some.classes = _with_sure(known, _thing(queries.processor) if on_logits else 0)
     raised = raised if on_logits else (raised * scale).logit().clamp(min=_LOWEST)
     return some.call_with(raised, _without_a_grid(method, queries.family), given)
+
+
+def _of_segments(masks: Tensor, products: Tensor, weak: Tensor) -> Tensor:
+    """Masks without those of weak queries, and without the pixels that these win."""
+    if not weak.any():
+        return masks
+    rival = products.where(masks & weak, -torch.inf).amax(dim=1, keepdim=True)
+    return masks & ~weak & (products >= rival)
 
 
 def _in_the_running(classes: Tensor, official: Mapping[str, Any], on_logits: bool) -> Tensor:
@@ -264,12 +270,6 @@ def _cut_one_by_one(
     level = mean.logit(eps=1e-7).clamp(min=_FAINT)
     masks = torch.where(rankseg(probs) & (area > 0), level, -1.0)
     return queries.call_with(masks, method, given)
-
-
-def _arguments(method: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a method as it sees them: those given, and its own defaults."""
-    parameters = inspect.signature(method).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters} | dict(given)
 
 
 def _thing(processor: Any) -> int:

@@ -462,7 +462,7 @@ def test_refusals() -> None:
     one, _ = scene("detr")
     with pytest.raises(ValueError, match="each of 1 images; got 2"):
         ours(one, "instance", target_sizes=[(4, 4)] * 2)
-    with pytest.raises(ValueError, match="positive int"):
+    with pytest.raises(ValueError, match="of image 0, two positive ints"):
         ours(one, "instance", target_sizes=[(4, 0)])
     with pytest.raises(TypeError, match="return_dict=True"):
         RankSEGImageProcessor(one.processor).post_process_instance_segmentation((1, 2))
@@ -473,8 +473,47 @@ def test_refusals() -> None:
     eomt, _ = scene("eomt")
     with pytest.raises(ValueError, match="eomt needs target_sizes"):
         ours(eomt, "instance", target_sizes=None)
-    with pytest.raises(ValueError, match="makes no sense with output_mode='multilabel'"):
+    with pytest.raises(
+        ValueError, match="decided a mask at a time: solver='argmax' makes no sense"
+    ):
         ours(one, "instance", solver="argmax")
+
+
+def test_arguments_in_the_wrong_number() -> None:
+    one, _ = scene("detr")
+    processor = RankSEGImageProcessor(one.processor)
+    for task in ("instance", "panoptic"):
+        method = getattr(processor, f"post_process_{task}_segmentation")
+        name = rf"post_process_{task}_segmentation\(outputs, threshold, .*\)"
+        with pytest.raises(TypeError, match=rf"{name} needs outputs"):
+            method()
+        with pytest.raises(TypeError, match=rf"{name} takes \d arguments; got 9"):
+            method(one.outputs, 0.5, 0.5, 0.8, None, None, 7, 8, 9)
+        with pytest.raises(TypeError, match=rf"{name} got 'threshold' twice"):
+            method(one.outputs, 0.5, threshold=0.3)
+        with pytest.raises(TypeError, match=rf"post_process_{task}_seg.* unexpected .* 'foo'"):
+            method(one.outputs, foo=1)
+
+
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+def test_accuracy_looks_at_nothing_else(task: str) -> None:
+    one, _ = scene("detr")
+    processor = RankSEGImageProcessor(one.processor, metric="ACC", solver="argmax")
+    found = segments(processor, task, one.outputs, target_sizes=one.sizes, **LOW)
+    identical(found[0], official(one, task, **LOW)[0])
+
+
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+def test_a_fixed_cut_is_for_masks(task: str) -> None:
+    one, probs = scene("detr")
+    processor = RankSEGImageProcessor(one.processor, solver="TR", threshold=0.3)
+    (found,) = segments(processor, task, one.outputs, target_sizes=one.sizes, **LOW)
+    for segment, mask in zip(by_label(found), probs >= 0.3, strict=True):
+        assert torch.equal(found["segmentation"] == segment["id"], mask)
+    with pytest.raises(ValueError, match="'TR' makes no sense with output_mode='multiclass'"):
+        processor.post_process_semantic_segmentation(one.outputs)
+    with pytest.raises(ValueError, match="'TR' makes no sense with output_mode='multiclass'"):
+        RankSEGImageProcessor(tiny.processor("segformer"), solver="TR")
 
 
 def test_sam3_instances_are_sent_to_their_own_adapter() -> None:
