@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rankseg import RankSEG
-from rankseg.solvers import VOID_INDEX
 from rankseg_integrations._common import choice
 from rankseg_integrations.transformers import saved
 from rankseg_integrations.transformers.arguments import by_name
@@ -202,5 +201,7 @@ class RankSEGImageProcessor:
 
 def void_index(options: dict[str, Any]) -> int | None:
     """Label of the pixels that no class claims; None where each goes to a class."""
-    void = str(options.get("unassigned_policy")).lower() == "void"
-    return int(options.get("void_index", VOID_INDEX)) if void else None
+    if str(options.get("unassigned_policy")).lower() != "void":
+        return None
+    given = {name: options[name] for name in ("unassigned_policy", "void_index") if name in options}
+    return int(RankSEG(**given).settings.parameter("void_index"))

@@ -216,8 +216,8 @@ def _in_the_running(classes: Tensor, official: Mapping[str, Any], on_logits: boo
     """Queries (Q,) that the official code compares, from their logits (Q, C)."""
     if not on_logits:
         scores, labels = classes.softmax(dim=-1).max(dim=-1)
-        known: Tensor = labels != classes.shape[1] - 1
-        return known & (scores > official["threshold"])
+        sure: Tensor = scores > official["threshold"]
+        return sure & (labels != classes.shape[1] - 1)
     # OneFormer's instances: the best pairs of query and class, as many as there are queries.
     probs = classes.softmax(dim=-1)[:, :-1]
     best = probs.flatten().topk(len(probs), sorted=False)
