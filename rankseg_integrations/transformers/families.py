@@ -101,19 +101,21 @@ def recognise(outputs: Any, model: Any = None, processor: Any = None) -> Family:
     Raises
     ------
     TypeError
-        For a tuple, or a field that is no dense floating-point tensor.
+        For a tuple, a single tensor or None, or a field that is no dense floating-point tensor.
     ValueError
         For a family that is not served, types that contradict each other, fields that are
         missing or have the wrong shape.
     """
-    if isinstance(outputs, (tuple, list)):
-        raise TypeError(
-            "outputs must have named fields; got a "
-            f"{type(outputs).__name__} of {len(outputs)}: call the model with return_dict=True"
-        )
+    _check_named(outputs)
     family = _by_type(outputs, model, processor) or _by_fields(outputs)
     _check_fields(outputs, family)
     return family
+
+
+def refusal(processor: Any) -> str:
+    """Why outputs of a processor's models are not served, and what to use; empty if they are."""
+    names = [*_model_types(processor), *_model_types(unwrapped(processor))]
+    return next((_REFUSED[name] for name in names if name in _REFUSED), "")
 
 
 def field(outputs: Any, name: str) -> Any:
@@ -125,6 +127,20 @@ def unwrapped(processor: Any) -> Any:
     """Official image processor inside one of ours, or beside a tokenizer, or the one given."""
     official = getattr(processor, "processor", processor)
     return getattr(official, "image_processor", official)
+
+
+def _check_named(outputs: Any) -> None:
+    if isinstance(outputs, (tuple, list)):
+        raise TypeError(
+            "outputs must have named fields; got a "
+            f"{type(outputs).__name__} of {len(outputs)}: call the model with return_dict=True"
+        )
+    if outputs is None or hasattr(outputs, "ndim"):
+        got = "None" if outputs is None else f"a {type(outputs).__name__} of {tuple(outputs.shape)}"
+        raise TypeError(
+            f"outputs must be what the model returned, with its named fields; got {got}: pass "
+            "outputs as they are, not outputs.logits"
+        )
 
 
 def _by_type(outputs: Any, model: Any, processor: Any) -> Family | None:
@@ -164,9 +180,12 @@ def _first_known(names: list[str]) -> Family | None:
 
 def _by_fields(outputs: Any) -> Family:
     """Family of outputs whose class says nothing, as those that a pipeline passes on."""
+    if field(outputs, "pred_masks") is not None and field(outputs, "iou_scores") is not None:
+        raise ValueError(f"{_describe(outputs)} has the fields of SAM: {_PROMPTED}")
     if field(outputs, "semantic_seg") is not None:
         return FAMILIES["sam3"]
     logits = field(outputs, "logits")
+    _check_is_tensor("logits", logits)
     if isinstance(logits, Tensor) and logits.ndim == 4 and field(outputs, "pred_masks") is None:
         return _OTHER_DENSE
     raise ValueError(
@@ -179,6 +198,7 @@ def _by_fields(outputs: Any) -> Family:
 def _check_fields(outputs: Any, family: Family) -> None:
     for name, shape in family.shapes.items():
         tensor = field(outputs, name)
+        _check_is_tensor(name, tensor)
         if not isinstance(tensor, Tensor):
             advice = "; was the model run for semantic segmentation?" * (family.kind != "queries")
             raise ValueError(
@@ -194,6 +214,16 @@ def _check_fields(outputs: Any, family: Family) -> None:
         check_tensor(name, tensor)
     if family.kind == "queries":
         _check_queries(field(outputs, family.classes), field(outputs, family.masks), family)
+
+
+def _check_is_tensor(name: str, values: Any) -> None:
+    """Refuse a field that is there, but of another library."""
+    if values is not None and not isinstance(values, Tensor):
+        raise TypeError(
+            f"{name} must be a torch tensor; got {type(values).__module__}."
+            f"{type(values).__qualname__}: pass the outputs as the model returned them, or "
+            f"torch.as_tensor({name})"
+        )
 
 
 def _check_queries(classes: Tensor, masks: Tensor, family: Family) -> None:

@@ -43,11 +43,21 @@ def parse_sizes(target_sizes: Any, images: int) -> list[Size] | list[None]:
             f"target_sizes must hold one (height, width) for each of {images} images; "
             f"got {number}: {target_sizes!r}"
         )
-    sizes = [parse_size(size) for size in target_sizes]
-    for size in sizes:
-        if len(size) != 2:
-            raise ValueError(f"target_sizes must hold (height, width) of each image; got {size}")
-    return sizes
+    return [_pair(index, size) for index, size in enumerate(target_sizes)]
+
+
+def _pair(index: int, size: Any) -> Size:
+    """(height, width) of one image."""
+    wanted = f"target_sizes[{index}] must be (height, width) of image {index}, two positive ints"
+    try:
+        parsed = parse_size(size)
+    except TypeError as error:
+        raise TypeError(f"{wanted}; got {size!r}") from error
+    except ValueError as error:
+        raise ValueError(f"{wanted}; got {size!r}") from error
+    if len(parsed) != 2:
+        raise ValueError(f"{wanted}; got {size!r}")
+    return parsed
 
 
 def score_maps(
@@ -74,7 +84,7 @@ def _one_image(
 ) -> Tensor:
     if family.kind == "queries":
         sums = _sums(outputs, family, index, first_grid(family, processor, size))
-        return resized(sums, wanted, family.antialias and _by_torchvision(processor))
+        return resized(sums, wanted, family.antialias and by_torchvision(processor))
     logits = image_field(outputs, family.masks, index)
     if family.kind == "prompt":
         logits = logits[:, None]
@@ -168,7 +178,7 @@ def _finite(values: Tensor) -> bool:
     return bool(values.detach().sum().isfinite())
 
 
-def _by_torchvision(processor: Any) -> bool:
+def by_torchvision(processor: Any) -> bool:
     """Whether a processor resizes with torchvision, as the default ones do."""
     own = unwrapped(processor)
     if own is None:

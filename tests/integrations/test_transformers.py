@@ -463,13 +463,14 @@ def test_sizes_of_any_kind(sizes: Any) -> None:
     [
         ([(4, 4)], ValueError, "each of 2 images; got 1"),
         ([(4, 4)] * 3, ValueError, "each of 2 images; got 3"),
-        ([(4, 4), (0, 4)], ValueError, r"positive int .* got \(0, 4\)"),
-        ([(4, 4), (4, -1)], ValueError, r"positive int .* got \(4, -1\)"),
-        ([(4, 4, 4)] * 2, ValueError, r"\(height, width\) of each image; got \(4, 4, 4\)"),
-        ([(4.0, 4.0)] * 2, TypeError, "sequence of ints"),
-        ((12, 10), TypeError, "sequence of ints such as"),
+        ([(4, 4), (0, 4)], ValueError, r"target_sizes\[1\] .* two positive ints; got \(0, 4\)"),
+        ([(4, 4), (4, -1)], ValueError, r"of image 1, two positive ints; got \(4, -1\)"),
+        ([(4, 4, 4)] * 2, ValueError, r"target_sizes\[0\] .* of image 0.*; got \(4, 4, 4\)"),
+        ([(4, 4), None], TypeError, r"target_sizes\[1\] .* got None"),
+        ([(4.0, 4.0)] * 2, TypeError, r"two positive ints; got \(4\.0, 4\.0\)"),
+        ((12, 10), TypeError, r"target_sizes\[0\] must be \(height, width\) .* got 12"),
         (12, TypeError, "must hold .height, width. of each image; got 12"),
-        (torch.zeros(2, 2), TypeError, "sequence of ints"),
+        (torch.zeros(2, 2), TypeError, r"two positive ints; got tensor"),
     ],
 )
 @pytest.mark.parametrize("function", [restore_semantic_probs, postprocess_semantic_segmentation])
@@ -488,6 +489,36 @@ def test_patches_need_sizes_and_fit_them() -> None:
     outputs = type(one.outputs)(**{**one.outputs, "patch_offsets": one.outputs.patch_offsets[:3]})
     with pytest.raises(ValueError, match="each of 4 patches; got 3"):
         restore_semantic_probs(outputs, target_sizes=one.sizes, **given)
+
+
+# --- what is no outputs -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outputs", "error", "message"),
+    [
+        (None, TypeError, "what the model returned.*got None"),
+        (torch.zeros(1, 3, 4, 4), TypeError, r"Tensor of \(1, 3, 4, 4\): .* not outputs\.logits"),
+        (np.zeros((1, 3, 4, 4)), TypeError, "got a ndarray of"),
+        ({"logits": np.zeros((1, 3, 4, 4))}, TypeError, r"logits must be .* got numpy\.ndarray"),
+        (
+            SemanticSegmenterOutput(logits=np.zeros((1, 3, 4, 4))),
+            TypeError,
+            r"torch\.as_tensor\(logits\)",
+        ),
+        (
+            {"pred_masks": torch.zeros(1, 1, 3, 4, 4), "iou_scores": torch.zeros(1, 1, 3)},
+            ValueError,
+            r"fields of SAM: .*use rankseg_integrations\.sam",
+        ),
+    ],
+)
+@pytest.mark.parametrize("function", [restore_semantic_probs, postprocess_semantic_segmentation])
+def test_what_is_no_outputs_is_said(
+    function: Any, outputs: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        function(outputs)
 
 
 # --- which family -----------------------------------------------------------------------------
@@ -528,7 +559,6 @@ def test_fields_that_leave_no_doubt_are_enough() -> None:
         {"logits": torch.zeros(1, 2, 3), "pred_masks": torch.zeros(1, 2, 4, 4)},
         {"logits": torch.zeros(1, 4, 4)},
         {"predicted_depth": torch.zeros(1, 4, 4)},
-        torch.zeros(1, 3, 4, 4),
     ],
 )
 def test_a_family_is_not_guessed(outputs: Any) -> None:

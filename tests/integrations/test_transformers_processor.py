@@ -7,10 +7,12 @@ import inspect
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ import torch
 
 pytest.importorskip("transformers")
 
+import tiny_sam
 import tiny_transformers as tiny
+import transformers
 from PIL import Image
 from tiny_transformers import Case
 from transformers import AutoImageProcessor, pipeline
@@ -169,6 +173,161 @@ def test_options_of_labels_do_not_disturb_instances() -> None:
     assert len(found) == len(one.sizes)
 
 
+def test_options_of_numpy_are_saved(tmp_path: Path) -> None:
+    wrapped("segformer", smooth=np.float32(1.0)).save_pretrained(tmp_path)
+    assert RankSEGImageProcessor.from_pretrained(tmp_path).options == {"smooth": 1.0}
+
+
+@pytest.mark.parametrize("name", ["segformer", "oneformer"])
+@pytest.mark.parametrize("way", ["push_to_hub", "save_pretrained"])
+def test_pushed_to_the_hub(
+    name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = wrapped(name, metric="iou")
+    calls = fake_hub(tmp_path / "hub", monkeypatch)
+    if way == "push_to_hub":
+        processor.push_to_hub("me/mine", commit_message="ours", private=True)
+    else:
+        given = {"repo_id": "me/mine", "commit_message": "ours", "private": True}
+        processor.save_pretrained(tmp_path / "local", push_to_hub=True, **given)
+        assert (tmp_path / "local" / "rankseg_config.json").exists()
+    assert calls == [("me/mine", True), ("me/mine", "ours")]
+    assert RankSEGImageProcessor.from_pretrained(tmp_path / "hub").options == {"metric": "iou"}
+
+
+def test_a_folders_name_is_the_default_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_hub(tmp_path / "hub", monkeypatch)
+    wrapped("segformer").save_pretrained(tmp_path / "mine", push_to_hub=True)
+    assert [repository for repository, _ in calls] == ["mine", "mine"]
+
+
+def fake_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """Instead of the hub, a folder with what was uploaded; the calls that reached it."""
+    import transformers.image_processing_base as base
+    import transformers.utils.hub as official
+
+    calls: list[tuple[str, Any]] = []
+    hub.mkdir()
+
+    def create_repo(repo_id: str, private: Any = None, **_: Any) -> Any:
+        calls.append((repo_id, private))
+        return SimpleNamespace(repo_id=repo_id)
+
+    def create_commit(repo_id: str, operations: Any, commit_message: str, **_: Any) -> str:
+        calls.append((repo_id, commit_message))
+        for operation in operations:
+            shutil.copy(operation.path_or_fileobj, hub / operation.path_in_repo)
+        return "url"
+
+    api = SimpleNamespace(create_repo=create_repo, create_commit=create_commit)
+    card = SimpleNamespace(save=lambda path: Path(path).write_text("a card"))
+    for module in (official, base):
+        monkeypatch.setattr(module, "hf_api", lambda: api, raising=False)
+        monkeypatch.setattr(module, "create_repo", create_repo, raising=False)
+        monkeypatch.setattr(module, "create_commit", create_commit, raising=False)
+    monkeypatch.setattr(official, "create_and_tag_model_card", lambda *_, **__: card)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "it is no JSON"),
+        ("[]", r'"processor", a class of transformers, and "options"; got \[\]'),
+        ('{"options": {}}', "must hold a JSON object with"),
+        (
+            '{"processor": "NoSuchProcessor", "options": {"metric": "iou"}}',
+            r"processor NoSuchProcessor, which transformers \d+\.\d+.* does not have; "
+            r".*from_processor\(processor, metric='iou'\)",
+        ),
+    ],
+)
+def test_a_broken_file_is_said(text: str, message: str, tmp_path: Path) -> None:
+    wrapped("segformer").save_pretrained(tmp_path)
+    (tmp_path / "rankseg_config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        RankSEGImageProcessor.from_pretrained(tmp_path)
+
+
+def test_a_class_of_ones_own_is_loaded_by_hand(tmp_path: Path) -> None:
+    custom = type("Custom", (type(tiny.processor("segformer")),), {})
+    RankSEGImageProcessor(custom()).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="saved with the processor Custom, which transformers"):
+        RankSEGImageProcessor.from_pretrained(tmp_path)
+
+
+def test_what_is_no_processor_is_refused_at_once() -> None:
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        (None, TypeError, "must have post_process_semantic_segmentation, .*got NoneType"),
+        ("nvidia/segformer", TypeError, r"got 'nvidia/segformer': .*from_pretrained"),
+        (tiny.processor("clipseg"), TypeError, r"CLIPSeg, use the function postprocess_semantic_"),
+        (tiny.processor("seggpt"), ValueError, "colours of a painted picture"),
+        (
+            segmenter("segformer", tiny.processor("segformer")),
+            TypeError,
+            "got ImageSegmentationPipeline: pass its image_processor, a Segformer",
+        ),
+    ]
+    for thing, error, message in wrong:
+        with pytest.raises(error, match=message):
+            RankSEGImageProcessor.from_processor(thing)
+
+
+@pytest.mark.parametrize("family", ["sam", "sam_hq", "sam2", "sam3_tracker", "edgetam"])
+def test_processors_of_sam_are_sent_to_their_adapter(family: str) -> None:
+    if not tiny.available(family):
+        pytest.skip(f"the installed transformers has no {family}")
+    prompted = tiny_sam.build(transformers, family)
+    with pytest.raises(ValueError, match=r"not served here: .*use rankseg_integrations\.sam"):
+        RankSEGImageProcessor(prompted.processor)
+
+
+def test_arguments_of_the_semantic_method() -> None:
+    one = case("segformer")
+    processor = wrapped("segformer")
+    method = processor.post_process_semantic_segmentation
+    assert len(method(outputs=one.outputs)) == 2
+    own = "post_process_semantic_segmentation"
+    with pytest.raises(TypeError, match=rf"^{own} takes no argument 'metric' here; it takes"):
+        method(one.outputs, metric="iou")
+    with pytest.raises(TypeError, match=rf"^{own}\(outputs, target_sizes.*\) needs outputs"):
+        method()
+    with pytest.raises(TypeError, match=rf"^{own}\(.*got 'target_sizes' twice"):
+        method(one.outputs, one.sizes, target_sizes=one.sizes)
+    with pytest.raises(TypeError, match=rf"^{own}\(.*got 7 of them by position"):
+        method(one.outputs, one.sizes, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("name", ["eomt", "eomt_dinov3"])
+def test_eomts_size(name: str) -> None:
+    one = case(name)
+    size = {"shortest_edge": 32, "longest_edge": 32}
+    processor, official = wrapped(name, metric="acc"), one.processor
+    expected = postprocess_semantic_segmentation(
+        one.outputs, processor=official, target_sizes=one.sizes, size=size, metric="acc"
+    )
+    by_place = processor.post_process_semantic_segmentation(one.outputs, one.sizes, size)
+    torch.testing.assert_close(by_place, expected, rtol=0, atol=0)
+    if (
+        "return_segmentation_scores"
+        not in inspect.signature(official.post_process_semantic_segmentation).parameters
+    ):
+        return
+    given = {"size": size, "return_segmentation_scores": True}
+    for found, wanted in zip(
+        processor.post_process_semantic_segmentation(
+            one.outputs, target_sizes=torch.tensor(one.sizes), **given
+        ),
+        official.post_process_semantic_segmentation(one.outputs, one.sizes, **given),
+        strict=True,
+    ):
+        torch.testing.assert_close(
+            found.segmentation_scores, wanted.segmentation_scores, rtol=0, atol=0
+        )
+
+
 # --- the pipeline -----------------------------------------------------------------------------
 
 
@@ -249,6 +408,71 @@ def test_the_pipeline_refuses_what_it_does_not_know() -> None:
         segment(Image.fromarray(tiny.pictures()[0]), metric="f1")
     with pytest.raises(TypeError, match="takes no argument 'metrics'"):
         segment(Image.fromarray(tiny.pictures()[0]), metrics="dice")
+
+
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+@pytest.mark.parametrize(
+    ("name", "subtask"),
+    [
+        *((name, "panoptic") for name in ("maskformer", "mask2former", "oneformer", "detr")),
+        *(("detr", "instance"), ("oneformer", "instance")),
+    ],
+)
+def test_soft_scores_in_a_pipeline(name: str, subtask: str, metric: str) -> None:
+    """Scores between threshold and mask_threshold once left nothing of the result."""
+    one = case(name)
+    segment = segmenter(name, one.processor, pipeline_class=RankSEGPipeline)
+    fields = {key: value for key, value in one.outputs.items() if torch.is_tensor(value)}
+    for index, size in enumerate(one.sizes):
+        outputs = {key: value[index : index + 1] for key, value in fields.items()}
+        given = {"subtask": subtask, "threshold": 0.3, "overlap_mask_area_threshold": 0.0}
+        found = segment.postprocess(
+            {**outputs, "target_size": [size]}, rankseg_metric=metric, **given
+        )
+        assert found
+        assert all(np.array(item["mask"]).any() for item in found)
+
+
+@pytest.mark.parametrize("name", ["segformer", "mask2former"])
+@pytest.mark.parametrize("kind", [None, RankSEGPipeline])
+def test_pipelines_have_no_multilabel(name: str, kind: Any) -> None:
+    processor = wrapped(name, output_mode="multilabel")
+    more = {} if kind is None else {"pipeline_class": kind}
+    segment = segmenter(name, processor, **more)
+    with pytest.raises(ValueError, match="one label a pixel; got output_mode='multilabel'"):
+        segment(Image.fromarray(tiny.pictures()[0]), subtask="semantic")
+
+
+@pytest.mark.parametrize("void", [{}, {"void_index": -1}])
+def test_void_pixels_are_in_no_segment(void: dict[str, int]) -> None:
+    options = {"unassigned_policy": "void", "pruning_prob": 0.9, **void}
+    one = case("segformer")
+    picture = Image.fromarray(tiny.pictures()[0])
+    # The tiny model's own probabilities are all alike: those of `case` are spread.
+    fields = {"logits": one.outputs.logits[:1], "target_size": one.sizes[:1]}
+    segment = segmenter("segformer", one.processor, pipeline_class=RankSEGPipeline, **options)
+    (labels,) = postprocess_semantic_segmentation(
+        {"logits": fields["logits"]}, target_sizes=one.sizes[:1], **options
+    )
+    nobody = labels == void.get("void_index", 255)
+    assert nobody.any()
+    assert not nobody.all()
+    found = segment.postprocess(dict(fields), **segment._postprocess_params)
+    assert {item["label"] for item in found} == {f"LABEL_{i}" for i in labels[~nobody].unique()}
+    covered = np.any([np.array(item["mask"]) > 0 for item in found], axis=0)
+    np.testing.assert_array_equal(covered, ~nobody.numpy())
+    assert segment(picture) == []
+    plain = segmenter("segformer", RankSEGImageProcessor(one.processor, **options))
+    with pytest.raises(ValueError, match=r"no name for void pixels.*RankSEGPipeline"):
+        plain(picture)
+
+
+def test_wrong_options_are_refused_when_the_pipeline_is_made() -> None:
+    own = case("segformer").processor
+    with pytest.raises(ValueError, match="metric must be one of"):
+        segmenter("segformer", own, pipeline_class=RankSEGPipeline, metric="f1")
+    with pytest.raises(TypeError, match="CLIPSeg, use the function"):
+        segmenter("segformer", tiny.processor("clipseg"), pipeline_class=RankSEGPipeline)
 
 
 def test_oneformer_gets_its_task() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -215,6 +216,168 @@ def test_overlaps_are_resolved_by_the_official_rule(name: str) -> None:
     assert found["segmentation"][second].eq(ids[1]).all()
 
 
+FIELDS = ("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks")
+
+
+def fields_of(one: Case) -> tuple[Tensor, Tensor]:
+    """Logits of classes and of masks."""
+    first, second = FIELDS["detr" in one.name]
+    return getattr(one.outputs, first), getattr(one.outputs, second)
+
+
+def with_queries(one: Case, scores: list[float], probs: Tensor) -> None:
+    """Queries of the classes 0, 1, ... with these scores and mask probabilities."""
+    classes = torch.tensor(scores)[:, None].expand(-1, 4)
+    classes = ((1 - classes) / 3).clone()
+    classes[torch.arange(len(scores)), torch.arange(len(scores))] = torch.tensor(scores)
+    first, second = FIELDS["detr" in one.name]
+    setattr(one.outputs, first, classes.log()[None])
+    setattr(one.outputs, second, probs.logit()[None])
+
+
+def squares(side: int = 48) -> Tensor:
+    """A large sure square with a doubtful edge, and a square of 0.6 that reaches into it."""
+    probs = torch.full((2, side, side), 1e-6)
+    probs[0, :30] = 0.999
+    probs[0, 26:30, 20:40] = 0.52
+    probs[1, 20:46, 20:40] = 0.6
+    return probs
+
+
+def by_rule(
+    one: Case, index: int, metric: str, threshold: float, cut: float, share: float
+) -> tuple[Tensor, list[tuple[int, float]]]:
+    """What docs/hugging-face.md says of competing queries, a pixel and a query at a time."""
+    classes, masks = (values[index : index + 1] for values in fields_of(one))
+    if one.name == "mask2former":
+        masks = F.interpolate(masks, (384, 384), mode="bilinear")
+    resized = F.interpolate(masks.sigmoid(), one.sizes[index], mode="bilinear").clamp(0, 1)
+    scores, labels = classes[0].softmax(-1).max(-1)
+    kept = (scores > threshold) & (labels < classes.shape[2] - 1)
+    scores, labels, probs = scores[kept], labels[kept], resized[0, kept]
+    inside = RankSEG(metric, "multilabel")(probs[None])[0]
+    products = (scores[:, None, None] * probs).where(inside, -1.0)
+    best, winner = products.max(0)
+    winner[best < 0] = -1
+    painted, found = torch.zeros_like(winner), []
+    for query, (score, label) in enumerate(zip(scores.tolist(), labels.tolist(), strict=True)):
+        mine = winner == query
+        # Where a query too weak to be a segment has the larger product, the mask has no pixel.
+        beaten = (products[scores < cut] > products[query]).any(0)
+        area = (inside[query] & ~beaten).sum()
+        if score >= cut and mine.any() and mine.sum() / area > share:
+            found.append((label, score))
+            painted[mine] = len(found)
+    return painted, found
+
+
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_overlaps_go_to_the_larger_product_with_unequal_scores(
+    name: str, task: str, metric: str
+) -> None:
+    """At the doubtful edge 0.97 * 0.52 < 0.6 * 0.6 is false: all of the overlap is the first's."""
+    one, _ = scene(name)
+    if task == "instance" and name not in ("oneformer", "detr", "conditional_detr"):
+        pytest.skip("cut one by one, a later one over an earlier")
+    probs = squares()
+    with_queries(one, [0.97, 0.6], probs)
+    given = {"threshold": 0.5, "overlap_mask_area_threshold": 0.0}
+    (found,) = ours(one, task, metric, **given)
+    assert labels(found) == [0, 1]
+    both = RankSEG(metric, "multilabel")(probs[None])[0].all(0)
+    assert both.sum() > 50
+    first, second = (found["segmentation"] == segment["id"] for segment in by_label(found))
+    # OneFormer's instances multiply scores with logits instead.
+    values = probs.logit() if (name, task) == ("oneformer", "instance") else probs
+    mine = 0.97 * values[0] > 0.6 * values[1]
+    near = name in ("mask2former", "eomt", "eomt_dinov3")  # edges are smoothed on another grid
+    allowed = 0.1 * both.sum() if near else 0
+    assert (first[both] != mine[both]).sum() <= allowed
+    assert (second[both] == mine[both]).sum() <= allowed
+
+
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+@pytest.mark.parametrize("cut", [0.5, 0.3])
+@pytest.mark.parametrize("name", COCO)
+def test_competing_queries_follow_the_rule(name: str, cut: float, metric: str) -> None:
+    one = case(name)
+    given = {"threshold": 0.2, "mask_threshold": cut, "overlap_mask_area_threshold": 0.3}
+    found = ours(one, "panoptic", metric, **given)
+    for index, item in enumerate(found):
+        painted, expected = by_rule(one, index, metric, 0.2, cut, 0.3)
+        torch.testing.assert_close(item["segmentation"].long(), painted, rtol=0, atol=0)
+        assert labels(item) == sorted(label for label, _ in expected)
+    assert any(item["segments_info"] for item in found)
+
+
+@pytest.mark.parametrize("metric", ["dice", "iou"])
+@pytest.mark.parametrize("given", [(0.1, 0.5), (0.3, 0.5), (0.3, 0.8), (0.3, 0.995)])
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_classes_of_low_score(
+    name: str, task: str, given: tuple[float, float], metric: str, monkeypatch: Any
+) -> None:
+    """A query between threshold and mask_threshold is no segment, and spoils no other."""
+    one, probs = scene(name)
+    sure = (probs * 1.2).clamp(max=0.999)  # their peak is found by the official cut as well
+    with_queries(one, [0.99, 0.4, 0.99], sure)
+    threshold, cut = given
+    arguments = {"threshold": threshold, "mask_threshold": cut}
+    if task == "instance" and name in ("eomt", "eomt_dinov3", "videomt"):
+        arguments = {"threshold": threshold}
+    spied = spy(one, task, monkeypatch)
+    (found,) = ours(one, task, metric, **arguments)
+    if name in ("eomt", "eomt_dinov3", "videomt") or (name, task) == ("oneformer", "instance"):
+        arguments.pop("mask_threshold", None)  # there it is no bound of scores
+    (expected,) = official(one, task, **arguments)
+    assert spied
+    assert all(values.isfinite().all() for values in spied)
+    assert labels(found) == labels(expected)
+    scores = [[segment["score"] for segment in by_label(item)] for item in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=2e-5)
+    for segment in found["segments_info"]:
+        assert (found["segmentation"] == segment["id"]).sum() > 20
+
+
+def spy(one: Case, task: str, monkeypatch: Any) -> list[Tensor]:
+    """Mask logits that official methods are given from now on."""
+    given: list[Tensor] = []
+    import transformers
+
+    kinds = {type(one.processor)}
+    if one.name == "mask2former" and task == "panoptic":
+        name = "MaskFormerImageProcessor"
+        kinds.add(getattr(transformers, name + "Pil", None) or getattr(transformers, name))
+    for kind in kinds:
+        method = getattr(kind, f"post_process_{task}_segmentation")
+
+        def spied(self: Any, outputs: Any, *args: Any, _to: Any = method, **more: Any) -> Any:
+            given.append(fields_of(Case(one.name, None, None, outputs, []))[1])
+            return _to(self, outputs, *args, **more)
+
+        functools.update_wrapper(spied, method)
+        monkeypatch.setattr(kind, f"post_process_{task}_segmentation", spied)
+    return given
+
+
+def test_mask2former_is_maskformer_on_a_grid() -> None:
+    """The official methods are the same, but for the resize that ours has done already."""
+    one = case("mask2former")
+    big = F.interpolate(one.outputs.masks_queries_logits, (384, 384), mode="bilinear")
+    outputs = SimpleNamespace(
+        class_queries_logits=one.outputs.class_queries_logits, masks_queries_logits=big
+    )
+    for sizes in (None, one.sizes):
+        given = {"target_sizes": sizes, "overlap_mask_area_threshold": 0.2, **LOW}
+        found = segments(case("maskformer").processor, "panoptic", outputs, **given)
+        expected = segments(one.processor, "panoptic", one.outputs, **given)
+        for mine, theirs in zip(found, expected, strict=True):
+            identical(mine, theirs)
+        assert any(item["segments_info"] for item in expected)
+
+
 @pytest.mark.parametrize("name", COCO)
 def test_fused_classes_stay_fused(name: str) -> None:
     one, _ = scene(name)
@@ -297,11 +460,9 @@ def test_where_the_official_cut_lies_does_not_matter() -> None:
 
 def test_refusals() -> None:
     one, _ = scene("detr")
-    with pytest.raises(ValueError, match="mask_threshold must lie between 0 and 1, got 0"):
-        ours(one, "panoptic", mask_threshold=0, **LOW)
     with pytest.raises(ValueError, match="each of 1 images; got 2"):
         ours(one, "instance", target_sizes=[(4, 4)] * 2)
-    with pytest.raises(ValueError, match="positive int"):
+    with pytest.raises(ValueError, match="of image 0, two positive ints"):
         ours(one, "instance", target_sizes=[(4, 0)])
     with pytest.raises(TypeError, match="return_dict=True"):
         RankSEGImageProcessor(one.processor).post_process_instance_segmentation((1, 2))
@@ -312,8 +473,47 @@ def test_refusals() -> None:
     eomt, _ = scene("eomt")
     with pytest.raises(ValueError, match="eomt needs target_sizes"):
         ours(eomt, "instance", target_sizes=None)
-    with pytest.raises(ValueError, match="makes no sense with output_mode='multilabel'"):
+    with pytest.raises(
+        ValueError, match="decided a mask at a time: solver='argmax' makes no sense"
+    ):
         ours(one, "instance", solver="argmax")
+
+
+def test_arguments_in_the_wrong_number() -> None:
+    one, _ = scene("detr")
+    processor = RankSEGImageProcessor(one.processor)
+    for task in ("instance", "panoptic"):
+        method = getattr(processor, f"post_process_{task}_segmentation")
+        name = rf"post_process_{task}_segmentation\(outputs, threshold, .*\)"
+        with pytest.raises(TypeError, match=rf"{name} needs outputs"):
+            method()
+        with pytest.raises(TypeError, match=rf"{name} takes \d arguments; got 9"):
+            method(one.outputs, 0.5, 0.5, 0.8, None, None, 7, 8, 9)
+        with pytest.raises(TypeError, match=rf"{name} got 'threshold' twice"):
+            method(one.outputs, 0.5, threshold=0.3)
+        with pytest.raises(TypeError, match=rf"post_process_{task}_seg.* unexpected .* 'foo'"):
+            method(one.outputs, foo=1)
+
+
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+def test_accuracy_looks_at_nothing_else(task: str) -> None:
+    one, _ = scene("detr")
+    processor = RankSEGImageProcessor(one.processor, metric="ACC", solver="argmax")
+    found = segments(processor, task, one.outputs, target_sizes=one.sizes, **LOW)
+    identical(found[0], official(one, task, **LOW)[0])
+
+
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+def test_a_fixed_cut_is_for_masks(task: str) -> None:
+    one, probs = scene("detr")
+    processor = RankSEGImageProcessor(one.processor, solver="TR", threshold=0.3)
+    (found,) = segments(processor, task, one.outputs, target_sizes=one.sizes, **LOW)
+    for segment, mask in zip(by_label(found), probs >= 0.3, strict=True):
+        assert torch.equal(found["segmentation"] == segment["id"], mask)
+    with pytest.raises(ValueError, match="'TR' makes no sense with output_mode='multiclass'"):
+        processor.post_process_semantic_segmentation(one.outputs)
+    with pytest.raises(ValueError, match="'TR' makes no sense with output_mode='multiclass'"):
+        RankSEGImageProcessor(tiny.processor("segformer"), solver="TR")
 
 
 def test_sam3_instances_are_sent_to_their_own_adapter() -> None:
