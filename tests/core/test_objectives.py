@@ -22,6 +22,22 @@ def test_gain_is_the_difference_of_two_objectives(metric, smooth, p):
     assert found.item() == pytest.approx(expected.item(), rel=1e-10)
 
 
+@pytest.mark.parametrize("smooth", [0.0, 1.0, 40.0])
+@pytest.mark.parametrize(
+    ("metric", "parameters"),
+    [("dice", {}), ("iou", {}), ("fbeta", {"beta": 2.0}), ("tversky", {"alpha": 0.2, "beta": 0.9})],
+)
+def test_tangent_is_the_derivative(metric, parameters, smooth):
+    s = tensor(3.2).requires_grad_()
+    v = tensor(5.0).requires_grad_()
+    objective = objective_for(metric, tensor(9.0), smooth, 50, parameters)
+    objective.value(s, v).sum().backward()
+    tangent = objective.tangent(s.detach(), v.detach())
+    assert tangent.slope.item() == pytest.approx(s.grad.item(), rel=1e-12)
+    assert tangent.offset.item() == pytest.approx(-v.grad.item(), rel=1e-12)
+    assert tangent.bend.item() == 0
+
+
 def test_accuracy_gain_is_the_difference_too():
     objective = Accuracy(tensor(9.0), 50)
     gain = objective.gain(tensor(3.2), tensor(5.0))

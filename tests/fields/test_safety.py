@@ -302,6 +302,7 @@ def test_without_numba_plain_torch_decides(tmp_path, trouble):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_no_pass_leaves_its_arrays():
     """Numba checks no index by itself: the tests of the passes once more, with its checks."""
     here = Path(__file__).parent

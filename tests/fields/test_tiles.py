@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankseg import RankSEG
+from rankseg.fields import TensorField
+from rankseg.fields.tiles import Here, How, TiledField
 
 OPTIONS = [
     {},
@@ -231,3 +233,15 @@ def test_one_pass_checks_the_values():
     for wrong in (2.0, -1.0, torch.nan):
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\]|NaN"):
             decide.decide([maps(2, 3, 3), maps(2, 3, 3) * wrong], one_pass=True)
+
+
+def test_distinct_values_are_counted_over_all_tiles():
+    probs = (maps(2, 40, 50) * 64).round() / 64
+    field = TensorField(probs)
+    tiled = TiledField(Here(probs.split(7, 3)), How(torch.clone, "none", "auto"))
+    for at in ((0, 0), (0, 1)):
+        value, count = tiled.distinct(at, 0.1, 0.8)
+        expected = field.distinct(at, 0.1, 0.8)
+        assert torch.equal(value, expected[0])
+        assert torch.equal(count, expected[1])
+        assert count.max() > 20
