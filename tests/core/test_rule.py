@@ -142,7 +142,6 @@ def test_head_exports(options):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_head_runs_under_onnx(options):
     runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
     rule = rule_of(options)
     example = values(options, batch=2)
     buffer = io.BytesIO()
