@@ -158,6 +158,13 @@ class Field(Protocol):
         """Probabilities in (low, high], float64, in any order; fields of one row only."""
         ...
 
+    def histogram(self, bins: int, unit: float) -> Tensor:
+        """Pixels of each class, all images together, in equal bins of [0, 1], and their sums.
+
+        int64 (2, C, bins), sums as integers in the unit given; a pixel at an edge lies under it.
+        """
+        ...
+
     def distinct(self, at: tuple[int, int], low: float, high: float) -> tuple[Tensor, Tensor]:
         """Different probabilities of a row in (low, high], rising, and how often each occurs."""
         ...

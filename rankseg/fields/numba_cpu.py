@@ -116,6 +116,16 @@ class NumbaField(TensorField):
         """Sum and count of each class's region under the rule, whose labels are not kept."""
         return self._sum(kernels.regions, self._classes_together(), _rule(rule))
 
+    def histogram(self, bins: int, unit: float) -> Tensor:
+        """Pixels of each class in equal bins of [0, 1], and their sums; int64 (2, C, bins)."""
+        found = np.zeros((2, self.classes, bins), np.int64)
+        counts, sums = found
+        run(
+            lambda c: kernels.histogram(self.memory, (c, c + 1, self.pixels), unit, counts, sums),
+            self.classes,
+        )
+        return torch.from_numpy(found)
+
     def tally_regions(self, rule: LabelRule) -> Tally:
         """What ``regions`` is made of."""
         return self._tally(kernels.regions, self._classes_together(), _rule(rule))

@@ -669,6 +669,22 @@ def add_pixels(sums, b, classes, row, scale):
 
 
 @kernel
+def histogram(memory, classes, unit, counts, sums):
+    """Count the pixels of a range of classes in equal bins of [0, 1] and add their integers up."""
+    scratch, bins = room_for(memory, PIECE), counts.shape[1]
+    images, size = memory[1].shape[0], scratch.size
+    for c in range(classes[0], classes[1]):
+        for b in range(images):
+            for begin in range(0, classes[2], size):
+                row = pixels(memory, b, c, begin, min(begin + size, classes[2]), scratch)
+                for i in range(row.size):
+                    p = np.float64(widen(row[i]))
+                    place = max(0, np.int64(math.ceil(p * bins)) - 1)
+                    counts[c, place] += 1
+                    sums[c, place] += np.int64(p * unit + MAGIC - MAGIC)
+
+
+@kernel
 def within(memory, part, rows, masks, scale, sums):
     """Integer sums over the pixels in masks."""
     unit, limbs, lift, _ = scale

@@ -146,10 +146,10 @@ def extent(how: How, tile: Tensor) -> Extent:
 def sketch(how: How, tile: Tensor) -> Sketch:
     """Sketch of one tile."""
     first = extent(how, tile)
+    field = field_for(how.check(tile), how.activation, how.backend)
     valid = bool((first.lowest >= 0).all() and (first.peak <= 1).all())  # others are refused
-    field = TensorField(how.check(tile), how.activation)
-    bins = field.histogram(BINS, UNIT) if valid else torch.zeros(2, field.classes, BINS)
-    return Sketch(first, bins.cpu())
+    none = torch.zeros(2, field.classes, BINS, dtype=torch.int64)
+    return Sketch(first, field.histogram(BINS, UNIT).cpu() if valid else none)
 
 
 def total(how: How, whole: Whole, tile: Tensor) -> Count:

@@ -83,6 +83,7 @@ def test_sums(shape, kind, dtype):
             same(fast.above(threshold), plain.above(threshold))
             same(fast.claimed_once(threshold), plain.claimed_once(threshold))
             assert torch.equal(fast.select(threshold), plain.select(threshold))
+        assert torch.equal(fast.histogram(64, 2.0**30), plain.histogram(64, 2.0**30))
         masks = values(shape, seed=2) < 0.4
         same(fast.within(masks), plain.within(masks))
         labels = (values((shape[0], *shape[2:]), seed=3) * (shape[1] + 2)).long() - 1
