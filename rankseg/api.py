@@ -186,11 +186,13 @@ class RankSEG(nn.Module):
         ----------
         probs : Tensor, shape (B, C, *spatial), or re-iterable of such tensors
             Tiles of an image that is larger than memory, or the images of a data set: all are one
-            image to the rule. Tiles are visited four times (masks), five times (labels) or some
-            ten times (the ascent, smoothed Dice), one at a time, and may differ in everything but
-            the number of classes and the type; their order, shapes and batches do not change the
-            rule, bit for bit. An object with a method ``reduce(ask)`` instead puts
-            each question to its tiles wherever they are (see ``rankseg.fields.tiles.Source``).
+            image to the rule. Tiles are visited some four times (masks), five times (labels), ten
+            times (the ascent) or once or twice a class more (smoothed Dice), one at a time, and
+            may differ in everything but the number of classes and the type; their order, shapes
+            and batches do not change the rule, bit for bit. The batch dimension is needed: three
+            dimensions (C, H, W) would be read as (B, C, length). An object with a method
+            ``reduce(ask)`` instead puts each question to its tiles wherever they are (see
+            ``rankseg.fields.tiles.Source``).
         one_pass : bool, default False
             Visit the tiles once, where reading them is what costs: masks by RMA (Dice and F-beta
             without smoothing, IoU, Tversky), from 4,096 bins of the probabilities. The rule's

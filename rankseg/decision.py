@@ -53,21 +53,23 @@ def rule_of_one_pass(source: Source, settings: Settings) -> DecisionRule:
     how = _how(settings)
     found = source.reduce(partial(sketch, how))
     extent = found.extent
+    validation.some_pixels(extent.pixels)
     validation.probability_range(extent.lowest, extent.peak, settings.activation)
     active = extent.peak > representable(settings.pruning_prob, extent, how)
     volume, selected_sum = found.bins[0], found.bins[1] / UNIT
-    coarse = one_pass.solve(volume, selected_sum, family, active)
+    coarse = one_pass.solve(volume, selected_sum, 0.5 / UNIT, family, active)
     threshold, regret = (tuple(row[0].tolist()) for row in (coarse.threshold, coarse.regret))
     return DecisionRule(settings.output_mode, settings.activation, threshold, regret=regret)
 
 
 def _how(settings: Settings) -> How:
-    check = partial(validation.pixel_tensor, activation=settings.activation)
+    check = partial(validation.tile, activation=settings.activation)
     return How(check, settings.activation, settings.backend)
 
 
 def _tiled(source: Source, settings: Settings) -> Field:
     field = TiledField(source, _how(settings))
+    validation.some_pixels(field.pixels)
     validation.probability_range(field.extent.lowest, field.extent.peak, settings.activation)
     return cast(Field, field)  # the solvers served ask it for sums only
 
@@ -110,6 +112,8 @@ class Decision:
 
     def segmentation(self) -> Segmentation:
         """Prediction, with the objective of every region and a bound on their sum."""
+        if self.settings.aggregation == "dataset":
+            validation.some_pixels(self.totals.mu.shape[0])
         prediction = self.prediction()
         region = self.rows.region if self.rule is None else self._measure(self.rule, prediction)
         score = self.rows.score if self.rule is None else self._label_scores(prediction, region)
@@ -264,7 +268,7 @@ class Together(Decision):
 
     def prediction(self) -> Tensor:
         """Masks or labels of every image, by the rule of all."""
-        return self.decision_rule().apply(self.values)
+        return self.decision_rule().on(self.values, self.settings.backend)
 
     def _measure(self, rule: LabelRule, labels: Tensor) -> Selection:
         return self.field.regions(rule)  # of all images together

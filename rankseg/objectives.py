@@ -34,6 +34,11 @@ class LinearFractional:
     price: float
     overlap: float
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a mean over the region (precision), largest over the largest pixels."""
+        return isinstance(self.width, float) and self.width == 0
+
     def terms(self, selected_sum: Any, volume: Any) -> tuple[Any, Any]:
         """Numerator and denominator; tensors, arrays or numbers."""
         denominator = self.width + self.price * volume - self.overlap * selected_sum
@@ -85,7 +90,7 @@ class RatioFamily(NamedTuple):
 
     def of(self, mu: Tensor) -> LinearFractional:
         """Ratio of rows of this expected volume."""
-        width = self.weight * (mu + self.shift) + self.extra
+        width = self.weight * (mu + self.shift) + self.extra if self.weight else self.extra
         return LinearFractional(self.base, self.gain, width, self.price, self.overlap)
 
 

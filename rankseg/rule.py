@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rankseg.fields import LabelRule, field_for
 
 FORMAT, VERSION = "rankseg decision rule", 1
 MODES = ("multiclass", "multilabel")
+ACTIVATIONS = ("none", "softmax", "sigmoid")
 _GAIN = ("slope", "offset", "bend")
 
 
@@ -55,6 +57,10 @@ class DecisionRule:
     void_index: int = 255
     regret: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check everything: rules are made by hand and read from files, too."""
+        _check(self)
+
     @property
     def classes(self) -> int:
         """Channels, C."""
@@ -77,9 +83,12 @@ class DecisionRule:
         TypeError, ValueError
             As ``RankSEG.predict``, and if the number of classes is not the rule's.
         """
-        values = validation.pixel_tensor(probs, self.activation)
+        return self.on(validation.pixel_tensor(probs, self.activation), "auto")
+
+    def on(self, values: Tensor, backend: str) -> Tensor:
+        """``apply`` to a tensor whose shape and type are checked, by a backend's passes."""
         validation.number_of_classes(values.shape[1], self.classes, "the rule")
-        field = field_for(values, self.activation)
+        field = field_for(values, self.activation, backend)
         totals = field.totals()
         validation.probability_range(totals.lowest, totals.peak, self.activation)
         if self.slope:
@@ -97,8 +106,8 @@ class DecisionRule:
     def save(self, path: str | Path) -> None:
         """Write JSON; numbers come back as they are."""
         numbers = {name: value for name, value in vars(self).items() if value != ()}
-        text = json.dumps({"format": FORMAT, "version": VERSION, **numbers}, indent=2)
-        Path(path).write_text(text + "\n")
+        content = {"format": FORMAT, "version": VERSION, **numbers}
+        Path(path).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> DecisionRule:
@@ -111,8 +120,10 @@ class DecisionRule:
             or impossible; the message names the file.
         """
         try:
-            return _checked(json.loads(Path(path).read_text(), parse_constant=_refuse))
-        except (ValueError, TypeError, RecursionError) as error:
+            text = Path(path).read_text()
+            content = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+            return _rule_from(content)
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
             raise ValueError(f"{path} is no decision rule: {error}") from error
 
     def _labels(self) -> LabelRule:
@@ -137,12 +148,24 @@ class RuleHead(nn.Module):
         self.masks = rule.output_mode == "multilabel"
         self.void_index = rule.void_index
         self.threshold: Tensor
-        self.register_buffer("threshold", torch.tensor(rule.threshold, dtype=torch.float64))
         self.gain: Tensor
-        gain = torch.tensor([getattr(rule, name) for name in _GAIN], dtype=torch.float64)
-        self.register_buffer("gain", gain)
         self.eligible: Tensor
-        self.register_buffer("eligible", torch.tensor(rule.eligible, dtype=torch.bool))
+        numbers = {
+            "threshold": torch.tensor(rule.threshold, dtype=torch.float64),
+            "gain": torch.tensor([getattr(rule, name) for name in _GAIN], dtype=torch.float64),
+            "eligible": torch.tensor(rule.eligible, dtype=torch.bool),
+        }
+        for name, value in numbers.items():
+            self.register_buffer(name, value, persistent=False)  # not of the network's checkpoint
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RuleHead:
+        """Follow the network to a device, not to half precision: rounded numbers move pixels."""
+
+        def move(number: Tensor) -> Tensor:
+            return number.to(fn(number).device)
+
+        super()._apply(move, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, values: Tensor) -> Tensor:
         """Labels int64 (B, *spatial) or masks bool (B, C, *spatial)."""
@@ -176,11 +199,44 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 
-def _checked(content: Any) -> DecisionRule:
-    """Rule from parsed JSON, everything about it checked."""
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+def _check(rule: DecisionRule) -> None:
+    """Refuse numbers that no decision gives, or that do not belong together."""
+    validation.known_name("output_mode", rule.output_mode, MODES)
+    validation.known_name("activation", rule.activation, ACTIVATIONS)
+    labels = rule.output_mode == "multiclass" and rule.classes > 1
+    if not rule.classes or any(
+        len(getattr(rule, name)) != labels * rule.classes for name in ("eligible", *_GAIN)
+    ):
+        raise ValueError(
+            "threshold needs a number per class; eligible, slope, offset and bend too, for labels "
+            "of two classes or more, and not otherwise"
+        )
+    if rule.activation == "softmax" and rule.classes == 1:
+        raise ValueError("softmax over one class is 1 everywhere")
+    if not all(0 <= cut <= 1 for cut in rule.threshold):
+        raise ValueError(f"threshold must lie in [0, 1]; got {rule.threshold}")
+    if not all(math.isfinite(number) for number in (*rule.slope, *rule.offset)):
+        raise ValueError("slope and offset must be finite")
+    if not all(number < 1 for number in rule.bend):
+        raise ValueError(f"bend must be below 1; got {rule.bend}")
+    if len(rule.regret) not in (0, rule.classes) or not all(lost >= 0 for lost in rule.regret):
+        raise ValueError(f"regret must be at least 0, a number per class; got {rule.regret}")
+    if labels and not any(rule.eligible):
+        validation.void_index_is_no_class(rule.void_index, rule.classes)
+
+
+def _rule_from(content: Any) -> DecisionRule:
+    """Rule from parsed JSON."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f'it has no "format": "{FORMAT}"')
-    if content.get("version") != VERSION:
+    if type(content.get("version")) is not int or content["version"] != VERSION:
         raise ValueError(f"its version is {content.get('version')!r}, this rankseg reads {VERSION}")
     given = {name: value for name, value in content.items() if name not in ("format", "version")}
     validation.known_parameters("a rule", given, DecisionRule.__dataclass_fields__)
@@ -189,9 +245,9 @@ def _checked(content: Any) -> DecisionRule:
         raise ValueError(f"it lacks {', '.join(sorted(needed - set(given)))}")
     threshold = _numbers(given, "threshold", None)
     slope, offset, bend = (_numbers(given, name, len(threshold)) for name in _GAIN)
-    rule = DecisionRule(
-        validation.choice("output_mode", given["output_mode"], MODES),
-        validation.choice("activation", given["activation"], ("none", "softmax", "sigmoid")),
+    return DecisionRule(
+        given["output_mode"],
+        given["activation"],
         threshold,
         _flags(given, len(threshold)),
         slope,
@@ -200,10 +256,6 @@ def _checked(content: Any) -> DecisionRule:
         validation.integer("void_index", given["void_index"]),
         _numbers(given, "regret", len(threshold)),
     )
-    labels = rule.output_mode == "multiclass" and rule.classes > 1
-    if {bool(getattr(rule, name)) for name in ("eligible", *_GAIN)} != {labels}:
-        raise ValueError("eligible, slope, offset and bend belong to labels, all of them")
-    return rule
 
 
 def _numbers(given: dict[str, Any], name: str, length: int | None) -> tuple[float, ...]:

@@ -32,6 +32,12 @@ def choice(argument: str, value: object, names: Collection[str]) -> str:
     raise ValueError(f"{argument} must be one of {_choices(names)}; got {value!r}")
 
 
+def known_name(argument: str, value: object, names: Collection[str]) -> None:
+    """Refuse a name that is not spelled as one of ``names``."""
+    if value not in names:
+        raise ValueError(f"{argument} must be one of {_choices(names)}; got {value!r}")
+
+
 def _real(argument: str, value: object, expected: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{argument} must be {expected}; got {type(value).__name__} {value!r}")
@@ -177,11 +183,14 @@ def number_of_classes(got: int, wanted: int, whose: str) -> None:
 
 def tiles(tiles: object, once: bool) -> None:
     """Refuse what is no tiles, or gives them once where each visit starts from the beginning."""
-    iterable = hasattr(tiles, "__iter__") or hasattr(tiles, "__getitem__")
-    if isinstance(tiles, str) or not iterable:
+    iterable = hasattr(tiles, "__iter__") or (
+        hasattr(tiles, "__getitem__") and hasattr(tiles, "__len__")
+    )
+    if isinstance(tiles, (str, bytes, Mapping)) or not iterable:
         raise TypeError(
             "decide takes a tensor of shape (B, C, *spatial), or tiles: a list or another iterable "
             f"of such tensors; got {type(tiles).__name__}"
+            + (": call it in the __iter__ of a small class" if callable(tiles) else "")
         )
     if isinstance(tiles, Iterator) and not once:
         raise TypeError(
@@ -198,6 +207,22 @@ def tiles_are_served(solver: str, metric: str) -> None:
             f"solver={solver!r} needs all pixels of a class in memory at once; possible for tiles "
             f"and data sets: {_choices(possible)}"
         )
+
+
+def some_pixels(number: int) -> None:
+    """Refuse tiles, or a batch that is one image, without a pixel."""
+    if not number:
+        raise ValueError("there are no pixels to decide on")
+
+
+def tile(values: object, activation: str) -> Tensor:
+    """Check one tile as ``pixel_tensor`` does; says how to get at it in what a loader gives."""
+    if isinstance(values, (tuple, list, Mapping)):
+        raise TypeError(
+            f"each tile must be a torch.Tensor of shape (B, C, *spatial); got a "
+            f"{type(values).__name__}: give the probabilities alone, without labels or names"
+        )
+    return pixel_tensor(values, activation)
 
 
 def one_pass_is_enough(solver: str, output_mode: str, one_ratio: bool) -> None:

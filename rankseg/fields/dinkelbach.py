@@ -32,6 +32,8 @@ def maximise(
     field: Field, ratio: LinearFractional, active: Tensor, start: Tensor | None
 ) -> tuple[Tensor, Selection]:
     """What ``Field.maximise`` returns, by one ``above`` for all rows at a time."""
+    if ratio.is_mean:
+        return largest_pixels(field, active)
     totals = field.totals()
     none = torch.zeros_like(totals.mu)
     full = ratio.value(totals.mu, torch.full_like(none, field.pixels))
@@ -50,6 +52,17 @@ def maximise(
         best = torch.where(keep, torch.maximum(best, value), best)
         cut, first = ratio.cut(best), False
     return chosen, region
+
+
+def largest_pixels(field: Field, active: Tensor) -> tuple[Tensor, Selection]:
+    """Cut and region of each row's largest pixels: no other region has so large a mean.
+
+    The iteration ends there, too, but at a cut that depends on its start: at the mean's own cut,
+    the peak, nothing is left.
+    """
+    peak = field.totals().peak
+    cut = torch.nextafter(peak, torch.zeros_like(peak)).masked_fill(~active, NOTHING)
+    return cut, field.above(cut)
 
 
 def _first_cut(field: Field, ratio: LinearFractional, active: Tensor, best: Tensor) -> Tensor:

@@ -947,6 +947,10 @@ def maximum(row, mu, peak, terms, units, scratch):
     A sample of a long row tells where to begin; the result does not depend on it.
     """
     base, gain, width, price, overlap = terms
+    if width == 0:  # a mean: largest over the largest pixels, as in ``dinkelbach.py``
+        threshold = np.nextafter(peak, 0.0)
+        found = sum_above(row, cut(threshold, row), units[0], units[1], units[2])
+        return threshold, value(found, units[0], units[1]), found[2]
     best = max(fraction(terms, 0.0, 0), fraction(terms, mu, row.size))
     threshold = (next_cut(terms, best) + peak / 2) / 2
     few = sample(row, scratch)

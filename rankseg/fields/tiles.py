@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,7 +29,12 @@ BINS = 1 << 12
 """Bins of the histogram that tells where to begin: 19 classes are 1.2 MB."""
 
 UNIT = 2.0**30
-"""Integers that make 1 in the sums of its bins: 2^33 pixels overflow nothing."""
+"""Integers that make 1 in the sums of its bins: sums below 2^33 overflow nothing."""
+
+CHANGED = (
+    "the tiles changed between two visits: each visit must give the same pixels, in any order; "
+    "switch off dropout, augmentation, sampling and drop_last, or store the probabilities first"
+)
 
 Answer = TypeVar("Answer", bound="Mergeable")
 
@@ -60,11 +65,18 @@ class Here:
     def reduce(self, ask: Callable[[Tensor], Answer]) -> Answer:
         """One tile at a time."""
         found: Answer | None = None
-        for answer in map(ask, self.tiles):
+        for answer in map(ask, _each(self.tiles)):
             found = answer if found is None else found.merge(answer)
         if found is None:
             raise ValueError("there are no tiles to decide on")
         return found
+
+
+def _each(tiles: Any) -> Iterable[Tensor]:
+    """Tiles one after the other; a data set in the style of torch has a length and no iterator."""
+    if hasattr(tiles, "__iter__"):
+        return cast(Iterable[Tensor], tiles)
+    return map(tiles.__getitem__, range(len(tiles)))
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class Extent:
 
     dtype: torch.dtype
     pixels: int
+    checksum: int
     lowest: Tensor
     peak: Tensor
 
@@ -87,6 +100,7 @@ class Extent:
         return Extent(
             self.dtype,
             self.pixels + other.pixels,
+            self.checksum + other.checksum,
             torch.minimum(self.lowest, other.lowest),
             torch.maximum(self.peak, other.peak),
         )
@@ -94,16 +108,20 @@ class Extent:
 
 @dataclass(frozen=True)
 class Count:
-    """Later answers: integers of a sum, pixels seen, a histogram (2, C, BINS) if asked for."""
+    """Later answers: integers of a sum, what was seen, a histogram (2, C, BINS) if asked for."""
 
     tally: Tally
     pixels: int
+    checksum: int
     bins: Tensor
 
     def merge(self, other: Count) -> Count:
         """Count of both parts."""
         return Count(
-            self.tally.plus(other.tally), self.pixels + other.pixels, self.bins + other.bins
+            self.tally.plus(other.tally),
+            self.pixels + other.pixels,
+            self.checksum + other.checksum,
+            self.bins + other.bins,
         )
 
 
@@ -138,9 +156,17 @@ def extent(how: How, tile: Tensor) -> Extent:
     return Extent(
         values.dtype,
         values.shape[0] * field.pixels,
+        checksum(values),
         torch.cat([lowest, no_image]).amin(0, keepdim=True),
         torch.cat([peak, -no_image]).amax(0, keepdim=True),
     )
+
+
+def checksum(values: Tensor) -> int:
+    """Sum of the values' bits as integers: the same in any order, another if a value changes."""
+    bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[values.element_size()]
+    flat = values.flatten(2)
+    return sum(int(image.contiguous().view(bits).sum(dtype=torch.int64)) for image in flat)
 
 
 def sketch(how: How, tile: Tensor) -> Sketch:
@@ -154,7 +180,7 @@ def sketch(how: How, tile: Tensor) -> Sketch:
 
 def total(how: How, whole: Whole, tile: Tensor) -> Count:
     """Sum of all pixels of a tile, and their histogram."""
-    field = part_of(whole, how.check(tile), how.activation, how.backend)
+    field = _part(how, whole, tile)
     everything = torch.full((field.batch, field.classes), -1.0, dtype=torch.float64)
     return _count(
         field, field.tally_above(everything.to(field.device)), field.histogram(BINS, UNIT)
@@ -163,19 +189,19 @@ def total(how: How, whole: Whole, tile: Tensor) -> Count:
 
 def above(how: How, whole: Whole, threshold: Tensor, tile: Tensor) -> Count:
     """What ``Field.above`` sums up, in a tile."""
-    field = part_of(whole, how.check(tile), how.activation, how.backend)
+    field = _part(how, whole, tile)
     return _count(field, field.tally_above(_rows(threshold, field)))
 
 
 def claimed_once(how: How, whole: Whole, threshold: Tensor, tile: Tensor) -> Count:
     """What ``Field.claimed_once`` sums up, in a tile."""
-    field = part_of(whole, how.check(tile), how.activation, how.backend)
+    field = _part(how, whole, tile)
     return _count(field, field.tally_claimed_once(_rows(threshold, field)))
 
 
 def regions(how: How, whole: Whole, rule: LabelRule, tile: Tensor) -> Count:
     """What ``Field.regions`` sums up, in a tile."""
-    field = part_of(whole, how.check(tile), how.activation, how.backend)
+    field = _part(how, whole, tile)
     return _count(field, field.tally_regions(rule.expand(field.batch, field.device)))
 
 
@@ -203,6 +229,13 @@ def distinct(how: How, class_: int, low: float, high: float, tile: Tensor) -> Va
     return found
 
 
+def _part(how: How, whole: Whole, tile: Tensor) -> TensorField:
+    values = how.check(tile)
+    if values.shape[1] != whole.totals.peak.shape[1]:
+        raise ValueError(CHANGED)
+    return part_of(whole, values, how.activation, how.backend)
+
+
 def _rows(numbers: Tensor, field: TensorField) -> Tensor:
     return numbers.to(field.device).expand(field.batch, field.classes).contiguous()
 
@@ -213,6 +246,7 @@ def _count(field: TensorField, tally: Tally, bins: Tensor | None = None) -> Coun
     return Count(
         Tally(together.limbs.cpu(), together.volume.cpu()),
         field.batch * field.pixels,
+        checksum(field.rows),
         nothing if bins is None else bins.cpu(),
     )
 
@@ -234,8 +268,6 @@ class TiledField:
         first = source.reduce(partial(extent, how))
         self.extent = first
         self.classes, self.pixels = first.lowest.shape[1], first.pixels
-        if not self.pixels:
-            raise ValueError("the tiles hold no pixels to decide on")
         self.block_dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
 
     def representable(self, number: float) -> float:
@@ -296,7 +328,7 @@ class TiledField:
         found = self.source.reduce(
             partial(total, self.how, Whole(self.pixels, Totals(nothing, *extremes)))
         )
-        self._same_pixels(found.pixels)
+        self._same_pixels(found)
         return Totals(self._scale.numbers(list(found.tally.limbs)), *extremes), found.bins
 
     @cached_property
@@ -305,12 +337,9 @@ class TiledField:
 
     def _ask(self, question: Callable[[Tensor], Count]) -> Selection:
         found = self.source.reduce(question)
-        self._same_pixels(found.pixels)
+        self._same_pixels(found)
         return Selection(self._scale.numbers(list(found.tally.limbs)), found.tally.volume)
 
-    def _same_pixels(self, seen: int) -> None:
-        if seen != self.pixels:
-            raise ValueError(
-                f"the tiles had {self.pixels} pixels when first visited and {seen} later: "
-                "they must be the same on every visit"
-            )
+    def _same_pixels(self, seen: Count) -> None:
+        if (seen.pixels, seen.checksum) != (self.extent.pixels, self.extent.checksum):
+            raise ValueError(CHANGED)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rankseg.cached import cached_property
+from rankseg.fields import dinkelbach
 from rankseg.fields import triton_kernels as kernels
 from rankseg.fields.base import LabelRule, Selection, Totals, Whole
 from rankseg.fields.blocks import BLOCK, spans
@@ -116,6 +117,8 @@ class TritonField(TensorField):
         self, ratio: LinearFractional, active: Tensor, start: Tensor | None = None
     ) -> tuple[Tensor, Selection]:
         """Cut and region of the largest value of a ratio; the device steers itself."""
+        if ratio.is_mean:
+            return dinkelbach.largest_pixels(self, active)
         terms = self._new(torch.float64, 5)
         numbers = (ratio.base, ratio.gain, ratio.width, ratio.price, ratio.overlap)
         for place, number in zip(terms, numbers, strict=True):

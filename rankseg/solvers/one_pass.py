@@ -25,22 +25,25 @@ class Coarse:
     regret: Tensor
 
 
-def solve(volume: Tensor, selected_sum: Tensor, family: RatioFamily, active: Tensor) -> Coarse:
+def solve(
+    volume: Tensor, selected_sum: Tensor, rounding: float, family: RatioFamily, active: Tensor
+) -> Coarse:
     """Best edge of each class from its pixels in equal bins of [0, 1] and their sums, (C, bins).
 
-    Bins are open below: a pixel exactly at an edge lies in the bin under it. ``active`` is (1, C).
+    Bins are open below: a pixel exactly at an edge lies in the bin under it. Each pixel was rounded
+    by at most ``rounding`` before it entered a sum. ``active`` is (1, C).
     """
     bins = volume.shape[1]
     edges = torch.arange(bins, -1, -1, dtype=torch.float64) / bins  # 1, ..., 0
     many = _from_the_top(volume.to(torch.float64))
     much = _from_the_top(selected_sum)
-    ratio = family.of(much[:, -1:])
-    value = ratio.value(much, many)
-    top = value.argmax(1, keepdim=True)
-    best = value.gather(1, top)
-    most = _between(ratio, much, many, edges)
-    regret = (most - best).clamp(min=0).where(active.mT, torch.zeros_like(best))
-    threshold = edges[top].where(active.mT, torch.full_like(best, NOTHING))
+    top = family.of(much[:, -1:]).value(much, many).argmax(1, keepdim=True)
+    off = many * rounding  # what the sums may be wrong by
+    low, high = (much - off).clamp(min=0), much + off
+    least = family.of(high[:, -1:]).value(low, many).gather(1, top)
+    most = _between(family.of(low[:, -1:]), high, many, edges)
+    regret = (most - least).clamp(min=0).where(active.mT, torch.zeros_like(least))
+    threshold = edges[top].where(active.mT, torch.full_like(least, NOTHING))
     return Coarse(threshold.mT, regret.mT)
 
 

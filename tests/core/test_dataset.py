@@ -41,6 +41,8 @@ def test_one_image_and_none():
     probs = data_set(1)
     assert torch.equal(RankSEG(aggregation="dataset")(probs), RankSEG()(probs))
     assert RankSEG(aggregation="dataset")(probs[:0]).shape == (0, 32, 32)
+    with pytest.raises(ValueError, match="no pixels to decide on"):
+        RankSEG(aggregation="dataset").solve(probs[:0])
 
 
 def test_masks_are_the_best_over_the_data_set():

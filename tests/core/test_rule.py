@@ -69,6 +69,8 @@ CHANGES = [
     (lambda c: c.pop("format"), 'it has no "format"'),
     (lambda c: c.update(format="x"), 'it has no "format"'),
     (lambda c: c.update(version=2), "its version is 2, this rankseg reads 1"),
+    (lambda c: c.update(version=True), "its version is True"),
+    (lambda c: c.update(version=1.0), r"its version is 1\.0"),
     (lambda c: c.update(note="x"), "takes no parameter 'note'"),
     (lambda c: c.pop("threshold"), "it lacks threshold"),
     (lambda c: c.pop("void_index"), "it lacks void_index"),
@@ -77,13 +79,19 @@ CHANGES = [
     (lambda c: c.update(threshold=[0.5]), "slope must hold 1, as threshold does"),
     (lambda c: c["threshold"].__setitem__(0, "0.5"), "threshold must be finite numbers"),
     (lambda c: c["threshold"].__setitem__(0, True), "threshold must be finite numbers"),
+    (lambda c: c["threshold"].__setitem__(0, 10**400), "is no decision rule"),
+    (lambda c: c["threshold"].__setitem__(0, -5), r"threshold must lie in \[0, 1\]"),
+    (lambda c: c["threshold"].__setitem__(0, 1.5), r"threshold must lie in \[0, 1\]"),
     (lambda c: c["slope"].__setitem__(0, 1e999), "Infinity is no number"),
+    (lambda c: c["bend"].__setitem__(0, 5), "bend must be below 1"),
     (lambda c: c["eligible"].__setitem__(0, 1), "eligible must be true or false"),
-    (lambda c: c.pop("slope"), "belong to labels, all of them"),
-    (lambda c: c.update(output_mode="multilabel"), "belong to labels"),
-    (lambda c: c.update(output_mode="masks"), "output_mode must be one of"),
-    (lambda c: c.update(activation=None), "activation must be a string"),
+    (lambda c: c.update(regret=[-1, 0, 0, 0]), "regret must be at least 0"),
+    (lambda c: c.pop("slope"), "threshold needs a number per class; eligible, slope"),
+    (lambda c: c.update(output_mode="multilabel"), "threshold needs a number per class"),
+    (lambda c: c.update(output_mode="MultiClass"), "output_mode must be one of"),
+    (lambda c: c.update(activation=None), "activation must be one of"),
     (lambda c: c.update(void_index=1.5), "void_index must be an integer"),
+    (lambda c: c.update(eligible=[False] * 4, void_index=2), "void_index=2 is also the label"),
 ]
 
 
@@ -107,6 +115,41 @@ def test_load_refuses_what_is_no_rule(text, tmp_path):
         DecisionRule.load(path)
     with pytest.raises(OSError, match="missing"):
         DecisionRule.load(tmp_path / "missing.json")
+
+
+def test_a_name_that_occurs_twice(tmp_path):
+    path = tmp_path / "rule.json"
+    rule_of({}).save(path)
+    path.write_text(path.read_text().replace("{", '{"threshold": [0.1, 0.1, 0.1, 0.1],', 1))
+    with pytest.raises(ValueError, match="a name occurs twice"):
+        DecisionRule.load(path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("foo", "none", (0.5,)),
+        ("multilabel", "bar", (0.5,)),
+        ("multilabel", "none", ()),
+        ("multiclass", "none", (0.5, 0.5)),
+        ("multiclass", "softmax", (0.5,)),
+        ("multilabel", "none", (0.5, float("nan"))),
+    ],
+)
+def test_rules_made_by_hand_are_checked(given):
+    with pytest.raises(ValueError, match=r"must|needs|everywhere"):
+        DecisionRule(*given)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_head_keeps_its_numbers_in_a_network_of_half_precision(kind):
+    rule = rule_of({})
+    network = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), rule.head())
+    assert set(network.state_dict()) == {"0.weight", "0.bias"}  # checkpoints stay as they are
+    network.to(kind)
+    assert network[0].weight.dtype == kind
+    probs = values({}, size=200, seed=4)
+    assert torch.equal(network[1](probs), rule(probs))
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

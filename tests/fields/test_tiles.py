@@ -156,6 +156,8 @@ def test_solvers_that_need_all_pixels(solver):
     ("tiles", "error", "match"),
     [
         ([], ValueError, "no tiles to decide on"),
+        (lambda: [maps(2, 3, 3)], TypeError, "got function: call it"),
+        ({"a": maps(2, 3, 3)}, TypeError, "got dict"),
         (7, TypeError, r"decide takes a tensor .* or tiles: a list .*; got int"),
         ("tiles.zarr", TypeError, "got str"),
         (iter([maps(2, 3, 3)]), TypeError, "visited several times.*list_iterator gives them once"),
@@ -166,7 +168,7 @@ def test_solvers_that_need_all_pixels(solver):
         ([maps(2, 3, 3), maps(2, 3, 3) * torch.nan], ValueError, "probs contains NaN"),
         ([maps(2, 3, 3)[0, 0]], ValueError, "must have shape"),
         ([maps(2, 3, 3).numpy()], TypeError, "must be a torch.Tensor"),
-        ([maps(2, 3, 3)[:0]], ValueError, "hold no pixels"),
+        ([maps(2, 3, 3)[:0]], ValueError, "no pixels to decide on"),
     ],
 )
 def test_bad_tiles(tiles, error, match):
@@ -174,16 +176,79 @@ def test_bad_tiles(tiles, error, match):
         RankSEG().decide(tiles)
 
 
-def test_tiles_that_change_between_visits():
-    class Shrinking:
-        left = 5
+class Changing:
+    """Tiles of which something is different from the third visit on."""
 
-        def __iter__(self):
-            self.left -= 1
-            return iter([maps(2, 4, 4)] * self.left)
+    def __init__(self, change):
+        self.change, self.visits = change, 0
 
-    with pytest.raises(ValueError, match=r"64 pixels when first visited and 48 later"):
-        RankSEG().decide(Shrinking())
+    def __iter__(self):
+        self.visits += 1
+        tiles = [maps(2, 4, 4, seed) for seed in range(3)]
+        return iter(tiles if self.visits < 3 else self.change(tiles))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tiles: tiles[1:],
+        lambda tiles: [*tiles, tiles[0]],
+        lambda tiles: [tile.flip(1) * 0.999 for tile in tiles],
+        lambda tiles: [tile * torch.nan for tile in tiles],
+        lambda tiles: [tile * 1e6 for tile in tiles],
+        lambda tiles: [torch.cat([tile, tile], 1) for tile in tiles],
+    ],
+)
+def test_tiles_that_change_between_visits(change):
+    with pytest.raises(ValueError, match="the tiles changed between two visits"):
+        RankSEG().decide(Changing(change))
+
+
+def test_other_order_and_batches_are_no_change():
+    def other(tiles):
+        return [torch.cat(tiles[:0:-1]), tiles[0]]
+
+    expected = RankSEG().decide([maps(2, 4, 4, seed) for seed in range(3)])
+    assert RankSEG().decide(Changing(other)) == expected
+
+
+class Sized:
+    """A data set in the style of torch: it has a length, and no end is announced."""
+
+    def __init__(self, tiles):
+        self.tiles = tiles
+
+    def __len__(self):
+        return len(self.tiles)
+
+    def __getitem__(self, index):
+        return self.tiles[index % len(self.tiles)]
+
+
+def test_data_sets_and_loaders():
+    images = torch.cat([maps(3, 8, 8, seed) for seed in range(6)])
+    expected = RankSEG().decide(images)
+    assert RankSEG().decide(Sized(images.split(2))) == expected
+    loader = torch.utils.data.DataLoader(images, batch_size=4, shuffle=True)
+    assert RankSEG().decide(loader) == expected
+    pairs = torch.utils.data.DataLoader([(image, 0) for image in images], batch_size=4)
+    with pytest.raises(TypeError, match="got a list: give the probabilities alone"):
+        RankSEG().decide(pairs)
+
+
+@pytest.mark.parametrize(
+    "options", [{"metric": "fbeta", "beta": 0.0}, {"metric": "tversky", "alpha": 1.0, "beta": 0.0}]
+)
+@pytest.mark.parametrize("make", [torch.ones, lambda *s: torch.full(s, 0.4), torch.rand])
+@pytest.mark.parametrize("pixels", [1, 30, 100_000])
+def test_a_mean_is_largest_over_the_largest_pixels(options, make, pixels):
+    """Precision has no width in its denominator: the cut at the best value leaves nothing."""
+    probs = make(1, 1, pixels)
+    options = {**options, "output_mode": "multilabel", "pruning_prob": 0.0}
+    rules = [RankSEG(**options, backend=name).decide(probs) for name in ("torch", "numba")]
+    tiled = RankSEG(**options).decide(list(probs.split(1 + pixels // 3, 2)))
+    assert rules[0] == rules[1] == tiled
+    assert torch.equal(tiled(probs), probs == probs.max())
 
 
 @given(st.data())
@@ -230,6 +295,8 @@ def test_one_pass_serves_some(options):
 
 def test_one_pass_checks_the_values():
     decide = RankSEG(output_mode="multilabel")
+    with pytest.raises(ValueError, match="no pixels to decide on"):
+        decide.decide(maps(2, 3, 3)[:0], one_pass=True)
     for wrong in (2.0, -1.0, torch.nan):
         with pytest.raises(ValueError, match=r"must lie in \[0, 1\]|NaN"):
             decide.decide([maps(2, 3, 3), maps(2, 3, 3) * wrong], one_pass=True)
@@ -245,3 +312,18 @@ def test_distinct_values_are_counted_over_all_tiles():
         assert torch.equal(value, expected[0])
         assert torch.equal(count, expected[1])
         assert count.max() > 20
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"metric": "fbeta", "beta": 3.0}, {"metric": "tversky", "alpha": 0.0, "beta": 1.0}],
+)
+def test_one_pass_counts_its_own_rounding(options):
+    """Probabilities below its unit are 0 to the bins; the bound says so."""
+    probs = torch.full((1, 1, 1 << 16), 4e-10)
+    decide = RankSEG(output_mode="multilabel", pruning_prob=0.0, **options)
+    rule = decide.decide([probs], one_pass=True)
+    best, mine = decide.solve(probs).expected_score.item(), rule(probs)
+    region = mine.sum().item()
+    assert region in (0, 1 << 16)
+    assert rule.regret[0] >= (best if region == 0 else 0)
