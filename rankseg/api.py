@@ -187,7 +187,7 @@ class RankSEG(nn.Module):
             image to the rule. Tiles are visited some ten times, one at a time, and may differ in
             everything but the number of classes and the type; their order, shapes and batches do
             not change the rule, bit for bit. An object with a method ``reduce(ask)`` instead puts
-            each question to its tiles wherever they are (see ``rankseg.fields.tiles.Source``).
+            each question to its tiles wherever they are (see ``rankseg.Source``).
 
         Returns
         -------
