@@ -184,10 +184,10 @@ class RankSEG(nn.Module):
         ----------
         probs : Tensor, shape (B, C, *spatial), or re-iterable of such tensors
             Tiles of an image that is larger than memory, or the images of a data set: all are one
-            image to the rule. Tiles are visited some ten times, one at a time, and may differ in
-            everything but the number of classes and the type; their order, shapes and batches do
-            not change the rule, bit for bit. An object with a method ``reduce(ask)`` instead puts
-            each question to its tiles wherever they are (see ``rankseg.Source``).
+            image to the rule. Tiles are visited some five to ten times, one at a time, and may
+            differ in everything but the number of classes and the type; their order, shapes and
+            batches do not change the rule, bit for bit. An object with a method ``reduce(ask)``
+            instead puts each question to its tiles wherever they are (see ``rankseg.Source``).
 
         Returns
         -------

@@ -33,8 +33,9 @@ Answer = TypeVar("Answer", bound=Mergeable)
 def decide(probs: Array, rankseg: RankSEG, *, channel_axis: int = 0) -> DecisionRule:
     """One rule for all pixels of a Dask array, found block by block.
 
-    Computed when called: the blocks are visited some ten times, by the scheduler that is active.
-    What is slow to make, such as the output of a network, is better stored or persisted first.
+    Computed when called: the scheduler that is active visits the blocks five times or so, nine with
+    ``assignment='ascent'``. What is slow to make, such as the output of a network, is better stored
+    or persisted first.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def segment(probs: Array, rankseg: RankSEG, *, channel_axis: int = 0) -> Array:
     Parameters
     ----------
     probs, rankseg, channel_axis
-        As ``decide``, which this calls: some ten visits of the blocks before this returns.
+        As ``decide``, whose visits of the blocks come before this returns.
 
     Returns
     -------

@@ -28,8 +28,8 @@ def decide(
 ) -> DecisionRule:
     """One rule for the pixels of all ranks; every rank of the group has to call this.
 
-    Pixels stay where they are. Some ten times the ranks exchange a few numbers per class, once of
-    them a histogram of 32 KB per class and rank.
+    Pixels stay where they are. Five to nine times the ranks exchange a few numbers per class, one
+    time also a histogram of 32 KB per class and rank.
 
     Parameters
     ----------

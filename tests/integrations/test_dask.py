@@ -34,6 +34,8 @@ CONFIGURATIONS = (
     {"solver": "TR", "output_mode": "multilabel", "threshold": 0.3},
 )
 
+SCHEDULERS = ("synchronous", "threads")
+
 
 def maps(seed: int, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
     """Probabilities that differ from place to place: chunks alone would decide otherwise."""
@@ -69,13 +71,28 @@ def parts(draw: Any, size: int) -> tuple[int, ...]:
     return tuple(after - before for before, after in itertools.pairwise(edges))
 
 
-@settings(max_examples=60)
-@given(cut_up(), st.sampled_from(CONFIGURATIONS), st.sampled_from(["synchronous", "threads"]))
+Cut = tuple[np.ndarray, tuple[tuple[int, ...], ...], int]
+chunked = given(cut_up(), st.sampled_from(CONFIGURATIONS), st.sampled_from(SCHEDULERS))
+
+
+@settings(max_examples=20)
+@chunked
 def test_every_chunking_decides_as_memory_does(
-    cut: tuple[np.ndarray, tuple[tuple[int, ...], ...], int],
-    options: dict[str, Any],
-    scheduler: str,
+    cut: Cut, options: dict[str, Any], scheduler: str
 ) -> None:
+    check_chunking(cut, options, scheduler)
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@chunked
+def test_many_chunkings_decide_as_memory_does(
+    cut: Cut, options: dict[str, Any], scheduler: str
+) -> None:
+    check_chunking(cut, options, scheduler)
+
+
+def check_chunking(cut: Cut, options: dict[str, Any], scheduler: str) -> None:
     probs, chunks, axis = cut
     rankseg = RankSEG(**options)
     native = probs.astype(probs.dtype.newbyteorder("="))
