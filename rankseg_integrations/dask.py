@@ -107,7 +107,7 @@ class _Blocks:
 
     def reduce(self, ask: Callable[[Tensor], Answer]) -> Answer:
         """One task a block, which is read and asked in one go, then groups of answers."""
-        dask = require("dask", "dask")
+        name = f"rankseg-{uuid4().hex}"  # every question is a new one
         asked = _array_module().map_blocks(
             _answer,
             self.array,
@@ -115,14 +115,24 @@ class _Blocks:
             axis=self.axis,
             dtype=object,
             meta=np.empty((0,) * self.array.ndim, object),
-            name=f"rankseg-ask-{uuid4().hex}",  # every question is a new one
+            name=name,
         )
-        answers = list(asked.to_delayed().flat)
-        merge = dask.delayed(_merged, pure=False)
-        while len(answers) > 1:
-            answers = [merge(answers[at : at + GROUP]) for at in range(0, len(answers), GROUP)]
-        found: Answer = dask.compute(*answers)[0]
+        found: Answer = _tree(asked, f"{name}-merged").compute()
         return found
+
+
+def _tree(asked: Array, name: str) -> Any:
+    """Delayed merger of the answers; by hand, since ``dask.delayed`` takes some 5 ms a task."""
+    (asked,) = require("dask", "dask").optimize(asked)  # reading and asking become one task
+    keys: list[Any] = [(asked.name, *place) for place in np.ndindex(asked.numblocks)]
+    tasks: dict[Any, Any] = {}
+    while not tasks or len(keys) > 1:
+        groups = [keys[at : at + GROUP] for at in range(0, len(keys), GROUP)]
+        keys = [f"{name}-{len(tasks) + number}" for number in range(len(groups))]
+        tasks |= {key: (_merged, group) for key, group in zip(keys, groups, strict=True)}
+    layers = require("dask.highlevelgraph", "dask").HighLevelGraph
+    graph = layers.from_collections(name, tasks, dependencies=[asked])
+    return require("dask.delayed", "dask").Delayed(keys[0], graph, layer=name)
 
 
 def _answer(block: Any, ask: Callable[[Tensor], Answer], axis: int) -> Answer | None:
