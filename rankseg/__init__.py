@@ -4,9 +4,18 @@
 """
 
 from rankseg.api import RankSEG
+from rankseg.fields.tiles import Mergeable, Source
 from rankseg.result import Segmentation
 from rankseg.rule import DecisionRule
 from rankseg.scoring import expected_score
 
-__all__ = ["DecisionRule", "RankSEG", "Segmentation", "__version__", "expected_score"]
+__all__ = [
+    "DecisionRule",
+    "Mergeable",
+    "RankSEG",
+    "Segmentation",
+    "Source",
+    "__version__",
+    "expected_score",
+]
 __version__ = "0.1.0"

@@ -192,7 +192,7 @@ class RankSEG(nn.Module):
             and batches do not change the rule, bit for bit. The batch dimension is needed: three
             dimensions (C, H, W) would be read as (B, C, length). An object with a method
             ``reduce(ask)`` instead puts each question to its tiles wherever they are (see
-            ``rankseg.fields.tiles.Source``).
+            ``rankseg.Source``).
         one_pass : bool, default False
             Visit the tiles once, where reading them is what costs: masks by RMA (Dice and F-beta
             without smoothing, IoU, Tversky), from 4,096 bins of the probabilities. The rule's

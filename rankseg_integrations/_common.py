@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankseg._require import require
-from rankseg.validation import FLOAT_DTYPES, choice
+from rankseg.validation import FLOAT_DTYPES, choice, re_iterable
 
 __all__ = [
     "Activation",
@@ -21,6 +21,7 @@ __all__ = [
     "check_tensor",
     "choice",
     "parse_size",
+    "re_iterable",
     "require",
     "resize",
 ]

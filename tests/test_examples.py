@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,10 +42,46 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
     if example.stem == "huggingface_nuclei":
         pytest.importorskip("transformers")
         draw_nuclei(tmp_path)
+    if example.stem == "larger_than_memory":
+        needs_dask_and_zarr()
     output = run(example, tmp_path, *SMALL.get(example.stem, []))
     assert output.strip(), "an example shows something"
     if example.stem == "quickstart":
         check_quickstart(output)
+    if example.stem == "larger_than_memory":
+        check_larger_than_memory(output)
+        assert not list(tmp_path.iterdir()), "it leaves nothing behind"
+
+
+def needs_dask_and_zarr() -> None:
+    pytest.importorskip("resource", reason="peak memory is read the Unix way")
+    pytest.importorskip("dask.array")
+    pytest.importorskip("zarr", minversion="3")
+
+
+def check_larger_than_memory(output: str) -> None:
+    """Shares of the pixels add up, and memory stays below what the issue allows."""
+    lines = [line.split() for line in output.splitlines()]
+    shares = [list(map(float, words[1:])) for words in lines[-4:]]
+    assert [words[0] for words in lines[-4:]] == ["ground", "forest", "water", "road"]
+    for column in zip(*shares, strict=True):
+        assert sum(column) == pytest.approx(1, abs=4 * 5e-5)  # four numbers of four digits
+    peaks = [float(number) for number in re.findall(r"peak memory so far ([\d.]+) GB", output)]
+    assert len(peaks) == 4
+    assert 0.1 < peaks[-1] < 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_four_gigabytes_take_less_than_one_and_a_half(tmp_path: Path) -> None:
+    needs_dask_and_zarr()
+    if shutil.disk_usage(tmp_path).free < 6e9:
+        pytest.skip("needs 6 GB of disk")
+    (example,) = (path for path in EXAMPLES if path.stem == "larger_than_memory")
+    output = run(example, tmp_path, "--gigabytes", "4", "--no-bars", timeout=1100)
+    (size,) = re.findall(r"float32: ([\d.]+) GB", output)
+    assert float(size) >= 4
+    check_larger_than_memory(output)
 
 
 def check_quickstart(output: str) -> None:

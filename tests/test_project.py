@@ -44,7 +44,7 @@ LAYERS = {
     "operator": {"decision", "result", "solvers"},
     "api": {"decision", "fields", "operator", "result", "rule", "solvers", "validation"},
     "functional": {"api"},
-    "": {"api", "result", "rule", "scoring"},
+    "": {"api", "fields", "result", "rule", "scoring"},
 }
 PUBLIC = {"", "api", "functional", "result", "rule", "scoring", "validation", "_require"}
 HOUSEHOLD = {"torch", "numpy"}
@@ -52,9 +52,19 @@ TERMINAL = {"typer", "rich"}
 COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}
 """Files that may import a compiler; nothing imports these files before they are needed."""
 GUESTS = {
-    *("ai_edge_litert", "dask", "imgviz", "lightning", "matplotlib", "monai", "nnunetv2", "numba"),
+    *(
+        "ai_edge_litert",
+        "dask",
+        "distributed",
+        "imgviz",
+        "lightning",
+        "matplotlib",
+        "monai",
+        "nnunetv2",
+        "numba",
+    ),
     *("PIL", "rich", "safetensors", "sam2", "segment_anything", "timm", "torchmetrics"),
-    *("torchvision", "transformers", "typer"),
+    *("torchvision", "transformers", "typer", "zarr"),
 }
 
 
@@ -149,7 +159,8 @@ def test_the_benchmark_worker_runs_without_this_package() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("rankseg", "rankseg.functional", "rankseg_integrations.sam"),
+        *("rankseg", "rankseg.functional", "rankseg_integrations.dask"),
+        *("rankseg_integrations.distributed", "rankseg_integrations.sam"),
         *("rankseg_integrations.torch", "rankseg_integrations.transformers"),
     ],
 )

@@ -80,7 +80,8 @@ def test_configuration_is_frozen_and_shown():
     decide = RankSEG("iou", unassigned_policy="void")
     assert repr(decide) == (
         "RankSEG(metric='iou', output_mode='multiclass', solver='RMA', smooth=0.0, "
-        "pruning_prob=0.5, activation='none', backend='auto', aggregation='image', assignment='published', "
+        "pruning_prob=0.5, activation='none', backend='auto', aggregation='image', "
+        "assignment='published', "
         "unassigned_policy='void', void_index=255)"
     )
     with pytest.raises(AttributeError):
@@ -126,4 +127,5 @@ def test_tensor_subclass_is_taken_as_its_values():
 
 
 def test_public_names():
-    assert set(package.__all__) == {"RankSEG", "Segmentation", "__version__", "expected_score"}
+    classes = {"DecisionRule", "Mergeable", "RankSEG", "Segmentation", "Source"}
+    assert set(package.__all__) == classes | {"__version__", "expected_score"}
