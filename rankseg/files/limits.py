@@ -29,10 +29,10 @@ def refuse_other_than_files(path: Path) -> None:
             raise FileError("the file is empty")
 
 
-def within(size: int, max_bytes: int) -> None:
-    """Refuse an array of more bytes than the limit."""
+def within(size: int, max_bytes: int, why: str = "") -> None:
+    """Refuse an array of more bytes than the limit, and say why it is needed at once."""
     if size > max_bytes:
         raise FileError(
             f"the array takes {size:,} bytes, more than the limit of {max_bytes:,}; "
-            "raise it with --max-bytes if you trust the file"
+            f"raise it with --max-bytes if you trust the file{why}"
         )

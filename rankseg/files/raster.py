@@ -30,6 +30,8 @@ BLOCK = 256
 CACHE = 128 * 1024**2
 """What GDAL may keep of blocks read and yet to be written; its own choice is 5 % of the memory."""
 
+WHOLE = "; solvers other than RMA, argmax and TR, and the table, take the image whole"
+
 Array = npt.NDArray[Any]
 
 
@@ -92,7 +94,8 @@ class Raster:
         try:
             self.scaling = self._checked(max_bytes, scale)
             if whole:
-                within(self._bytes(self.dataset.height * self.dataset.width), max_bytes)
+                size = self._bytes(self.dataset.height * self.dataset.width)
+                within(size, max_bytes, WHOLE)
             self.windows = self._whole() if whole else self._parts()
         except BaseException:
             self.dataset.close()
@@ -174,7 +177,8 @@ class Raster:
         with _gdal(writing=True) as library:
             result = library.open(path, "w", **self._profile(bands))
         try:
-            self._describe(result, bands)
+            with _gdal(writing=True):
+                self._describe(result, bands)
             yield result
         finally:
             with _gdal(writing=True):
@@ -204,9 +208,11 @@ class Raster:
         """Tags, ground control points, and the names of the classes."""
         source = self.dataset
         points, system = source.gcps
+        tags = source.tags()
         if points:
             result.gcps = (points, system)
-        result.update_tags(**source.tags())
+            tags.pop("AREA_OR_POINT", None)  # GDAL has moved the points, and would once more
+        result.update_tags(**tags)
         names = source.descriptions
         if bands.count == len(names):
             result.descriptions = names
@@ -225,7 +231,7 @@ class Raster:
             raise FileError(
                 "a band is declared transparency, as GDAL does by itself with four bands of 8 "
                 "bits; if it is a class, say so: rasterio.open(path, 'r+').colorinterp = "
-                "[rasterio.enums.ColorInterp.gray] * 4"
+                "[rasterio.enums.ColorInterp.undefined] * 4"
             )
         high, wide = source.block_shapes[0]
         within(self._bytes(min(high, source.height) * min(wide, source.width)), max_bytes)

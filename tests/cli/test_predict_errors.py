@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -382,18 +380,7 @@ def test_refused_write_keeps_the_old_result(run, saved, out, monkeypatch):
     assert [(p.name, p.read_bytes()) for p in out.iterdir()] == [("image.npy", b"old")]
 
 
-@contextmanager
-def largest_file(size: int):
-    """Let the system itself refuse longer files, as a full disk does, in the midst of a write."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_write_cut_by_the_system_leaves_nothing(run, tmp_path, out):
+def test_a_write_cut_by_the_system_leaves_nothing(run, tmp_path, out, largest_file):
     np.save(tmp_path / "big.npy", np.full((1, 400, 400), 0.25, np.float32))
     np.save(tmp_path / "small.npy", FLOATS)
     with largest_file(100_000):
