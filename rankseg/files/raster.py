@@ -205,13 +205,15 @@ class Raster:
         }
 
     def _describe(self, result: Any, bands: Bands) -> None:
-        """Tags, ground control points, and the names of the classes."""
+        """Tags, control points and polynomials of the place, and the names of the classes."""
         source = self.dataset
         points, system = source.gcps
         tags = source.tags()
         if points:
             result.gcps = (points, system)
             tags.pop("AREA_OR_POINT", None)  # GDAL has moved the points, and would once more
+        if source.rpcs is not None:
+            result.rpcs = source.rpcs
         result.update_tags(**tags)
         names = source.descriptions
         if bands.count == len(names):

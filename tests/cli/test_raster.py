@@ -17,6 +17,7 @@ import rasterio.shutil
 import torch
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
+from rasterio.rpc import RPC
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
@@ -176,6 +177,24 @@ def test_ground_control_points_are_kept(run, tmp_path, out, image):
         points = dataset.gcps[0]
     assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]
     assert system.to_epsg() == 4326
+
+
+def test_rational_polynomials_are_kept(run, tmp_path, out, image):
+    source = store(tmp_path / "x.tif", image)
+    ones = [1.0] + [0.0] * 19
+    numbers = {
+        f"{name}_{kind}": value
+        for name in ("height", "lat", "line", "long", "samp")
+        for kind, value in (("off", 5.0), ("scale", 2.0))
+    }
+    parts = ("line_den", "line_num", "samp_den", "samp_num")
+    polynomials = RPC(**numbers, **{f"{part}_coeff": ones for part in parts})
+    with rasterio.open(source, "r+") as dataset:
+        dataset.rpcs = polynomials
+    assert run("predict", source, "--output", out)[0] == 0
+    with rasterio.open(source) as before, rasterio.open(out / "x.tif") as result:
+        assert before.rpcs is not None
+        assert result.rpcs == before.rpcs
 
 
 def with_holes(image: np.ndarray, nodata: float) -> tuple[np.ndarray, np.ndarray]:
@@ -464,6 +483,17 @@ def test_announced_block_is_not_believed(tmp_path):
         module.Raster(path, 10**6)
     assert tracemalloc.get_traced_memory()[1] < 10**6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
+def test_memory_does_not_grow_with_the_image(run, tmp_path, out, small_windows, mode):
+    path = store(tmp_path / "x.tif", np.full((2, 1500, 1500), 0.25, np.float32), compress="lzw")
+    assert run("predict", path, "--output", tmp_path / "warm", "--output-mode", mode)[0] == 0
+    tracemalloc.start()
+    assert run("predict", path, "--output", out, "--output-mode", mode)[0] == 0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000, "the image takes 18 MB, a window 0.5 MB"
 
 
 def test_other_formats_under_this_name_are_not_opened(run, tmp_path, out, image):
