@@ -53,8 +53,8 @@ COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"
 """Files that may import a compiler; nothing imports these files before they are needed."""
 GUESTS = {
     *("ai_edge_litert", "dask", "imgviz", "lightning", "matplotlib", "monai", "nibabel"),
-    *("nnunetv2", "numba", "PIL", "rasterio", "rich", "safetensors", "sam2", "segment_anything", "timm", "torchmetrics"),
-    *("torchvision", "transformers", "typer"),
+    *("nnunetv2", "numba", "PIL", "rasterio", "rich", "safetensors", "sam2", "segment_anything"),
+    *("timm", "torchmetrics", "torchvision", "transformers", "typer"),
 }
 
 
