@@ -99,7 +99,6 @@ def write_nifti(path: Path, array: npt.NDArray[Any], image: Any) -> None:
     masks = array.dtype == np.bool_
     numbers = array.view(np.uint8) if masks else array
     header.set_data_dtype(numbers.dtype)
-    header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0  # the range of colours for probabilities
     header.set_intent("none" if masks else "label")
     result = type(image)(numbers, image.affine, header)

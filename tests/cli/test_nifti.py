@@ -14,6 +14,8 @@ import torch
 
 from rankseg import RankSEG
 from rankseg.files import FileError, read_nifti
+from rankseg.inputs import Reading, open_input
+from rankseg.layout import Layout
 
 AFFINE = np.array(
     [[-0.8, 0.1, 0, 12.5], [0.1, 0.9, 0.2, -30], [0, -0.2, 2.5, 7], [0, 0, 0, 1]], np.float64
@@ -188,6 +190,12 @@ def test_an_uncompressed_volume_is_mapped(tmp_path):
     assert peak < 10**6
     values[:] = 1
     assert not np.asarray(nibabel.load(path).dataobj).any(), "the file itself must not change"
+
+
+def test_a_volume_is_decided_as_it_lies(tmp_path, volume):
+    source = store(tmp_path / "x.nii", volume)
+    with open_input(source, Reading(Layout(), masks=False, void_index=None)) as opened:
+        assert next(iter(opened)).is_contiguous(), "other orders would be copied"
 
 
 def test_a_packed_volume_over_the_limit_is_not_unpacked(tmp_path):
