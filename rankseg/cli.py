@@ -17,6 +17,7 @@ from rankseg.terminal import FAILED, USAGE, ends_with, fail, plain, printing, pr
 if TYPE_CHECKING:
     from rankseg.api import RankSEG
     from rankseg.batch import Report
+    from rankseg.rule import DecisionRule
 
 app = typer.Typer(
     name="rankseg",
@@ -57,6 +58,22 @@ class Format(str, Enum):
     npy = "npy"
     npz = "npz"
     png = "png"
+    nifti = "nii.gz"
+    tif = "tif"
+
+
+class Aggregation(str, Enum):
+    """Over which pixels the metric is taken."""
+
+    image = "image"
+    dataset = "dataset"
+
+
+DECIDED = {
+    *("metric", "alpha", "beta", "output_mode", "solver", "smooth", "pruning_prob", "assignment"),
+    *("unassigned_policy", "void_index", "eps", "threshold", "activation", "aggregation"),
+}
+"""Options of predict that a saved rule has decided."""
 
 
 def _version(wanted: bool) -> None:
@@ -134,6 +151,7 @@ def _decider(**options: Any) -> RankSEG:
 
 @app.command()
 def predict(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -154,7 +172,8 @@ def predict(
         typer.Option(
             metavar="INT|none",
             help="Axis of the classes within one image (a batch axis does not count): 0 first, "
-            "-1 last, none for a map without one. By default the first; a 2-D image must say.",
+            "-1 last, none for a map without one. By default the first; a 2-D image must say. "
+            "NIfTI: by default the last of four or more. GeoTIFF: the bands.",
         ),
     ] = "first",
     batched: Annotated[
@@ -169,6 +188,13 @@ def predict(
     activation: Annotated[
         Activation, typer.Option(help="For logits: softmax over the classes, or sigmoid.")
     ] = Activation.none,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Stored numbers are this many times the probabilities, or logits: 255, 65535. "
+            "Integers need it, unless a GeoTIFF or NIfTI file tells its own scale."
+        ),
+    ] = None,
     metric: Annotated[
         str, typer.Option(help="What to maximise.", metavar="dice|iou|acc|fbeta|tversky")
     ] = "dice",
@@ -222,14 +248,31 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="The cut of solver TR; 0.5 if not given.")
     ] = None,
+    aggregation: Annotated[
+        Aggregation,
+        typer.Option(
+            help="image: every image is decided on its own; dataset: one rule for the pixels of "
+            "all files together, for metrics that sum counts over a data set."
+        ),
+    ] = Aggregation.image,
+    rule: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Decide by this saved rule, and nothing else."),
+    ] = None,
+    save_rule: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Save the rule of --aggregation dataset."),
+    ] = None,
     file_format: Annotated[
-        Format,
+        Format | None,
         typer.Option(
             "--format",
             help="npy; npz (key: labels or masks); png for one 2-D result: labels as 8- or "
-            "16-bit grey values, a single mask as 0 and 255.",
+            "16-bit grey values, a single mask as 0 and 255; nii.gz and tif keep the place of a "
+            "NIfTI or GeoTIFF input. By default nii.gz or tif for these, else npy.",
+            show_default=False,
         ),
-    ] = Format.npy,
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite/--no-overwrite", help="Replace results that exist.")
     ] = False,
@@ -238,28 +281,35 @@ def predict(
         typer.Option(
             metavar="FILE.csv|FILE.json",
             help="Also write a table: expected score, volume, threshold and whether it was "
-            "active, for each class of each image.",
+            "active, for each class of each image. Takes each image into memory.",
         ),
     ] = None,
     max_bytes: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Largest array unpacked into memory (npz, pt, pth); by default 32 GiB, or the "
-            "machine's memory if smaller. .npy files are mapped and have no limit.",
+            help="Largest array unpacked into memory (npz, pt, pth, nii.gz, scaled numbers); by "
+            "default 32 GiB, or the machine's memory if smaller. .npy and .nii are mapped, tif "
+            "read by windows, without a limit.",
         ),
     ] = None,
 ) -> None:
     """Turn saved probabilities or logits into labels or masks, one file for each input.
 
-    Reads .npy, .npz, .pt, .pth and .safetensors (pip install "rankseg[files]"); nothing is ever
-    unpickled. Results have the input's name; labels take the smallest integer type,
-    masks are bool in the input's axis order. A file that fails stops no other: failures are
+    Reads .npy, .npz, .pt, .pth; with pip install "rankseg[files]" also .safetensors, NIfTI
+    (.nii, .nii.gz) and GeoTIFF (.tif, .tiff); nothing is ever unpickled. Results have the input's
+    name; labels take the smallest integer type, masks are bool in the input's axis order (0 and 1
+    in NIfTI and GeoTIFF). Pixels of a GeoTIFF that lack data in any band count for nothing and get
+    the void label, or 255. Large GeoTIFFs take no more memory than small ones, but for solvers
+    other than RMA, argmax and TR and for the table. A file that fails stops no other: failures are
     listed at the end and the exit code is 1 (2 for options that make no sense).
     """
     from rankseg import batch, files
+    from rankseg.inputs import Reading
     from rankseg.layout import Layout, parse_axis
 
+    together = aggregation is Aggregation.dataset
+    _refuse_unused(context, rule, save_rule, expected_score, together)
     decide = _decider(
         metric=metric,
         output_mode=output_mode,
@@ -267,6 +317,7 @@ def predict(
         smooth=smooth,
         pruning_prob=pruning_prob,
         activation=activation.value,
+        aggregation=aggregation.value,
         assignment=assignment,
         unassigned_policy=unassigned_policy,
         void_index=void_index,
@@ -275,29 +326,72 @@ def predict(
         beta=beta,
         eps=eps,
     )
-    with ends_with(USAGE, ValueError):
+    with ends_with(USAGE, ValueError, OSError):
         axis = parse_axis(channel_axis)
-    work = batch.Work(
-        decide=decide,
+        saved = None if rule is None else _load_rule(rule)
+        batch.check_scale(scale)
+        batch.check_rule_file(save_rule, overwrite)
+    reading = Reading(
         layout=Layout(axis, batched),
+        masks=batch.masks(saved or decide),
+        void_index=batch.void_index(saved or decide),
+        probabilities=(saved or decide.settings).activation == "none",
         key=key,
         max_bytes=max_bytes,
-        overwrite=overwrite,
+        scale=scale,
+        whole=saved is None and (expected_score is not None or not batch.takes_tiles(decide)),
     )
+    work = batch.Work(decide=decide, reading=reading, rule=saved, overwrite=overwrite)
     sources, missing = files.find_inputs(inputs, files.SUFFIXES)
     with ends_with(USAGE, ValueError):
-        jobs = batch.plan(sources, output, file_format.value)
+        jobs = batch.plan(sources, output, None if file_format is None else file_format.value)
     with ends_with(FAILED, OSError):
         output.mkdir(parents=True, exist_ok=True)
     with ends_with(USAGE, ValueError):
         batch.check_table(expected_score, overwrite)
     report = batch.Report(failures=missing)
-    with stoppable(report.so_far), progress(jobs, "deciding") as pending:
-        batch.run(pending, work, report)
+    with stoppable(report.so_far):
+        if together:
+            with ends_with(FAILED, *batch.TROUBLE):
+                work = batch.decided_together(jobs, work, missing, save_rule)
+        with progress(jobs, "deciding") as pending:
+            batch.run(pending, work, report)
     if expected_score is not None:
         with ends_with(FAILED, OSError):
             files.write_table(expected_score, batch.COLUMNS, report.rows)
     _conclude(report, output)
+
+
+def _load_rule(path: Path) -> DecisionRule:
+    from rankseg.rule import DecisionRule
+
+    return DecisionRule.load(path)
+
+
+def _refuse_unused(
+    context: typer.Context,
+    rule: Path | None,
+    save_rule: Path | None,
+    table: Path | None,
+    together: bool,
+) -> None:
+    """Refuse options that would be ignored."""
+    sources = {name: context.get_parameter_source(name) for name in DECIDED}
+    given = sorted(
+        f"--{name.replace('_', '-')}"
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"  # click's enum, or typer's copy
+    )
+    if rule is not None and given:
+        fail(f"--rule has decided what {', '.join(given)} would: leave it out", USAGE)
+    if save_rule is not None and not together:
+        fail("--save-rule saves the rule of all files together: say --aggregation dataset", USAGE)
+    if table is not None and (together or rule is not None):
+        fail(
+            "--expected-score is the score that each image was decided for, and one rule for all "
+            "is not decided for any: leave one of them out",
+            USAGE,
+        )
 
 
 @app.command()

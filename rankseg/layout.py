@@ -144,5 +144,10 @@ def compact(prediction: Tensor, classes: int, void_index: int | None) -> npt.NDA
     array: npt.NDArray[Any] = prediction.numpy()
     if array.dtype == np.bool_:
         return array
+    return array.astype(label_type(classes, void_index))
+
+
+def label_type(classes: int, void_index: int | None) -> np.dtype[Any]:
+    """Smallest integer type that holds the labels of so many classes, and the void one."""
     values = (0, classes - 1, void_index or 0)
-    return array.astype(np.promote_types(*map(np.min_scalar_type, (min(values), max(values)))))
+    return np.promote_types(*map(np.min_scalar_type, (min(values), max(values))))

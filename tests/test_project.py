@@ -52,19 +52,9 @@ TERMINAL = {"typer", "rich"}
 COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}
 """Files that may import a compiler; nothing imports these files before they are needed."""
 GUESTS = {
-    *(
-        "ai_edge_litert",
-        "dask",
-        "distributed",
-        "imgviz",
-        "lightning",
-        "matplotlib",
-        "monai",
-        "nnunetv2",
-        "numba",
-    ),
-    *("PIL", "rich", "safetensors", "sam2", "segment_anything", "timm", "torchmetrics"),
-    *("torchvision", "transformers", "typer", "zarr"),
+    *("ai_edge_litert", "dask", "distributed", "imgviz", "lightning", "matplotlib", "monai"),
+    *("nibabel", "nnunetv2", "numba", "PIL", "rasterio", "rich", "safetensors", "sam2"),
+    *("segment_anything", "timm", "torchmetrics", "torchvision", "transformers", "typer", "zarr"),
 }
 
 

@@ -62,12 +62,19 @@ def _expand(name: str, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _in_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and not p.is_dir())
+    files = sorted(p for p in folder.iterdir() if suffix_of(p) in suffixes and not p.is_dir())
     if not files:
         raise FileError(f"the folder holds no {', '.join(suffixes)} file")
     return files
 
 
+def suffix_of(path: Path) -> str:
+    """Suffix, lower case with the dot; of a ``.nii.gz`` both."""
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
 def output_path(source: Path, folder: Path, file_format: str) -> Path:
     """Where the result of ``source`` goes: the same stem in ``folder``, the format as suffix."""
-    return folder / f"{source.stem}.{file_format}"
+    stem = source.name[: len(source.name) - len(suffix_of(source))]
+    return folder / f"{stem}.{file_format}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import stat
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,19 +17,18 @@ from torch import Tensor
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if, read_header
-
-GIB = 1024**3
-
-
-def default_max_bytes() -> int:
-    """32 GiB, or the machine's memory where it is smaller and the system tells."""
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names:
-        return 32 * GIB
-    return min(32 * GIB, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+from rankseg.files.limits import default_max_bytes, refuse_other_than_files, within
+from rankseg.files.nifti import NIFTI_SUFFIXES
+from rankseg.files.raster import RASTER_SUFFIXES
+from rankseg.files.scaling import unscaled
 
 
-def read_array(path: Path, key: str | None = None, max_bytes: int | None = None) -> Tensor:
+def read_array(
+    path: Path,
+    key: str | None = None,
+    max_bytes: int | None = None,
+    scale: float | None = None,
+) -> Tensor:
     """Floating-point tensor stored in a file, on the CPU.
 
     ``.npy`` and ``.pt`` are mapped, so that only the parts in use take memory; changing the
@@ -39,12 +37,14 @@ def read_array(path: Path, key: str | None = None, max_bytes: int | None = None)
     Parameters
     ----------
     path : Path
-        Ends in one of ``SUFFIXES``.
+        Ends in one of ``ARRAY_SUFFIXES``.
     key : str, optional
         Which array, for ``.npz``, ``.safetensors`` and dicts in ``.pt``; not needed where there
         is only one.
     max_bytes : int, optional
         Largest array that is unpacked into memory; default ``default_max_bytes()``.
+    scale : float, optional
+        What the stored numbers, integers or not, are divided by.
 
     Returns
     -------
@@ -61,27 +61,27 @@ def read_array(path: Path, key: str | None = None, max_bytes: int | None = None)
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise FileError(f"unknown suffix {path.suffix!r}; known: {', '.join(SUFFIXES)}")
-    _refuse_other_than_files(path)
-    array = reader(path, key, default_max_bytes() if max_bytes is None else max_bytes)
-    return _floating(array)
-
-
-def _refuse_other_than_files(path: Path) -> None:
-    """Missing, a folder, no permission: in the system's own words."""
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise FileError("not a regular file: a pipe or device is not read")  # it may wait forever
-    with path.open("rb") as file:
-        if not file.read(1):
-            raise FileError("the file is empty")
+        known = ", ".join((*_READERS, *NIFTI_SUFFIXES, *RASTER_SUFFIXES))
+        raise FileError(f"unknown suffix {path.suffix!r}; known: {known}")
+    refuse_other_than_files(path)
+    limit = default_max_bytes() if max_bytes is None else max_bytes
+    array = reader(path, key, limit)
+    return _floating(array) if scale is None else _scaled(array, scale, limit)
 
 
 def _floating(array: Tensor) -> Tensor:
     if not array.is_floating_point():
-        name = str(array.dtype).removeprefix("torch.")
-        raise FileError(f"holds {name} values, not floating-point probabilities or logits")
+        raise FileError(unscaled(str(array.dtype).removeprefix("torch.")))
     return array.detach()
+
+
+def _scaled(array: Tensor, scale: float, max_bytes: int) -> Tensor:
+    if array.dtype == torch.bool or array.is_complex():
+        _floating(array)
+    within(8 * array.numel(), max_bytes)
+    wide = array.itemsize > (4 if array.is_floating_point() else 2)
+    values = array.detach().double() / scale
+    return values if wide else values.float()
 
 
 def _npy(path: Path, key: str | None, max_bytes: int) -> Tensor:
@@ -104,7 +104,7 @@ def _npz(path: Path, key: str | None, max_bytes: int) -> Tensor:
     with corrupt_if("npz"), zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         info = members[_choose(key, members)]
-        _within(info.file_size, max_bytes)
+        within(info.file_size, max_bytes)
         with archive.open(info) as file:
             read_header(file, info.file_size, "npz")
         with archive.open(info) as file:  # zipfile stops at file_size, whatever is packed
@@ -125,7 +125,7 @@ def _torch(path: Path, key: str | None, max_bytes: int) -> Tensor:
             ) from error
     tensor = _member(content, key)
     _refuse_other_than_dense(tensor)
-    _within(tensor.numel() * tensor.element_size(), max_bytes)  # an expanded tensor is larger
+    within(tensor.numel() * tensor.element_size(), max_bytes)  # an expanded tensor is larger
     return tensor
 
 
@@ -195,14 +195,6 @@ def _no_key(key: str | None, what: str) -> None:
         raise FileError(f"{what} has no keys: leave out --key {key}")
 
 
-def _within(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise FileError(
-            f"the array takes {size:,} bytes, more than the limit of {max_bytes:,}; "
-            "raise it with --max-bytes if you trust the file"
-        )
-
-
 _READERS = {
     ".npy": _npy,
     ".npz": _npz,
@@ -210,4 +202,4 @@ _READERS = {
     ".pth": _torch,
     ".safetensors": _safetensors,
 }
-SUFFIXES = tuple(_READERS)
+ARRAY_SUFFIXES = tuple(_READERS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,12 +36,21 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     OSError
         If the folder or the disk refuses.
     """
+    with complete_or_absent(path) as temporary, temporary.open("xb") as file:
+        write(file)
+
+
+@contextmanager
+def complete_or_absent(path: Path) -> Iterator[Path]:
+    """Name of a temporary file beside ``path`` that gets its name when the block ends well.
+
+    As ``atomic_write``, for libraries that open their files themselves.
+    """
     # Not made of the name, which may already be as long as the file system allows.
     temporary = path.with_name(f".rankseg-{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
+        yield temporary
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +131,10 @@ BAD_FILES = {
         lambda p: p.write_bytes(b"noise"),
         "not a readable safetensors file: truncated or corrupt",
     ),
-    "photo.tif": (Path.touch, "unknown suffix '.tif'; known: .npy, .npz, .pt, .pth, .safetensors"),
+    "photo.jpg": (
+        lambda p: p.write_bytes(b"noise"),
+        "unknown suffix '.jpg'; known: .npy, .npz, .pt, .pth, .safetensors, .nii, .nii.gz, .tif",
+    ),
 }
 
 
@@ -258,7 +259,10 @@ def test_existing_result_is_kept_unless_overwrite_is_said(run, saved, out):
         (["--smooth", "-1"], "smooth must be a finite number >= 0; got -1.0"),
         (["--void-index", "3"], "void_index"),
         (["--activation", "relu"], "relu"),
-        (["--format", "tif"], "tif"),
+        (["--format", "jpg"], "jpg"),
+        (["--format", "tif"], "--format tif is for .tif, .tiff: "),
+        (["--format", "nii.gz"], "--format nii.gz is for .nii, .nii.gz: "),
+        (["--scale", "0"], "--scale must be larger than 0; got 0"),
         (["--channel-axis", "last"], "--channel-axis must be an integer or 'none', got 'last'"),
         (["--max-bytes", "0"], "max-bytes"),
         (["--expected-score", "scores.txt"], "must end in .csv or .json, got scores.txt"),
@@ -376,18 +380,7 @@ def test_refused_write_keeps_the_old_result(run, saved, out, monkeypatch):
     assert [(p.name, p.read_bytes()) for p in out.iterdir()] == [("image.npy", b"old")]
 
 
-@contextmanager
-def largest_file(size: int):
-    """Let the system itself refuse longer files, as a full disk does, in the midst of a write."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_write_cut_by_the_system_leaves_nothing(run, tmp_path, out):
+def test_a_write_cut_by_the_system_leaves_nothing(run, tmp_path, out, largest_file):
     np.save(tmp_path / "big.npy", np.full((1, 400, 400), 0.25, np.float32))
     np.save(tmp_path / "small.npy", FLOATS)
     with largest_file(100_000):
@@ -432,7 +425,7 @@ def test_a_mistake_of_ours_is_not_blamed_on_the_file(run, saved, tmp_path, out, 
         return read_array(path)
 
     (tmp_path / "odd.npy").write_bytes(saved.read_bytes())
-    monkeypatch.setattr("rankseg.batch.read_array", broken)
+    monkeypatch.setattr("rankseg.inputs.read_array", broken)
     code, text = run("predict", tmp_path / "odd.npy", saved, "--output", out)
     assert code == 1
     assert text.splitlines() == [

@@ -1,0 +1,38 @@
+"""What is refused before anything is read: other things than files, and too much."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from rankseg.files.errors import FileError
+
+GIB = 1024**3
+
+
+def default_max_bytes() -> int:
+    """32 GiB, or the machine's memory where it is smaller and the system tells."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return 32 * GIB
+    return min(32 * GIB, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def refuse_other_than_files(path: Path) -> None:
+    """Missing, a folder, no permission: in the system's own words."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FileError("not a regular file: a pipe or device is not read")  # it may wait forever
+    with path.open("rb") as file:
+        if not file.read(1):
+            raise FileError("the file is empty")
+
+
+def within(size: int, max_bytes: int, why: str = "") -> None:
+    """Refuse an array of more bytes than the limit, and say why it is needed at once."""
+    if size > max_bytes:
+        raise FileError(
+            f"the array takes {size:,} bytes, more than the limit of {max_bytes:,}; "
+            f"raise it with --max-bytes if you trust the file{why}"
+        )

@@ -1,0 +1,110 @@
+"""NIfTI: a volume of probabilities in, a volume of labels or masks in the same place out."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rankseg._require import require
+from rankseg.files.errors import FileError
+from rankseg.files.headers import corrupt_if
+from rankseg.files.limits import refuse_other_than_files, within
+from rankseg.files.scaling import Scaling
+from rankseg.files.write import atomic_write
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+DEFLATE = 1032  # gzip makes no file smaller than this part of it: https://zlib.net/zlib_tech.html
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Values of a NIfTI file, in its axis order, and the image that tells where they lie."""
+
+    values: Tensor
+    image: Any
+
+
+@contextmanager
+def _damage(library: Any) -> Iterator[None]:
+    """Damage as one FileError; what the library prints about headers is left out."""
+    with library.imageglobals.LoggingOutputSuppressor(), corrupt_if("NIfTI"):
+        try:
+            yield
+        except (
+            library.filebasedimages.ImageFileError,
+            library.spatialimages.HeaderDataError,
+        ) as error:
+            raise ValueError(str(error)) from error
+
+
+def read_nifti(path: Path, max_bytes: int, scale: float | None = None) -> Volume:
+    """Values of a NIfTI file; those of an uncompressed one are mapped unless they are scaled.
+
+    Raises
+    ------
+    FileError
+        If the file is corrupt, truncated, too large, or holds other than (scaled) real numbers.
+    OSError
+        If it is missing or cannot be read.
+    """
+    library = require("nibabel", "files")
+    refuse_other_than_files(path)
+    with _damage(library):
+        image = library.load(path)
+        if not isinstance(image, library.Nifti1Image):  # Nifti2Image is one
+            raise FileError(f"holds a {type(image).__name__}, not a NIfTI volume")
+        stored = image.dataobj
+        shape, dtype, offset = tuple(map(int, stored.shape)), stored.dtype, int(stored.offset)
+        scaling = Scaling(dtype, (stored.slope,), (stored.inter,), scale)
+    packed = path.suffix.lower() == ".gz"
+    _check_size(shape, dtype, offset, path.stat().st_size * (DEFLATE if packed else 1))
+    loaded = packed or not scaling.plain or not dtype.isnative
+    if loaded:
+        within(math.prod(shape) * (dtype.itemsize if scaling.plain else 8), max_bytes)
+    with _damage(library):
+        values = scaling.values(stored.get_unscaled())
+        return Volume(torch.from_numpy(values), image)
+
+
+def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, most: int) -> None:
+    """Refuse more values than a file of this size can hold."""
+    announced = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or announced > min(most - offset, sys.maxsize):
+        raise FileError(
+            f"truncated or corrupt: announces shape {shape} of {dtype}, "
+            f"for which the file is too small"
+        )
+
+
+def write_nifti(path: Path, array: npt.NDArray[Any], image: Any) -> None:
+    """Write labels or masks as ``.nii.gz`` in the place of an image: affine, codes and units.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    header = image.header.copy()
+    masks = array.dtype == np.bool_
+    numbers = array.view(np.uint8) if masks else array
+    header.set_data_dtype(numbers.dtype)
+    header["cal_min"] = header["cal_max"] = 0  # the range of colours for probabilities
+    header.set_intent("none" if masks else "label")
+    result = type(image)(numbers, image.affine, header)
+
+    def write(file: Any) -> None:
+        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+            result.to_stream(packed)
+
+    atomic_write(path, write)
