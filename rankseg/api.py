@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,11 +38,12 @@ class RankSEG(nn.Module):
     smooth : float >= 0, default 0
         Pixels added to the metric's numerator and denominator. Larger values favour empty masks
         for classes of small expected volume. Not for accuracy.
-    pruning_prob : float in [0, 1], default 0.5
+    pruning_prob : float in [0, 1] or a sequence of C of them, default 0.5
         A class whose largest probability in an image is at most this is taken to be absent from
         the image and skipped (``Segmentation.active`` tells). It decides whole classes: where
-        probabilities are low everywhere, lower it. Argmax, TR and accuracy skip nothing. It is
-        compared in the type of ``probs``, as is ``threshold``.
+        probabilities are low everywhere, lower it; a sequence has a number for each class.
+        Argmax, TR and accuracy skip nothing. It is compared in the type of ``probs``, as is
+        ``threshold``.
     activation : {'none', 'softmax', 'sigmoid'}, default 'none'
         With ``'softmax'`` (over the classes) or ``'sigmoid'`` the input is logits. They become
         probabilities where they are read, in at least float32, without an array of their own
@@ -96,7 +98,7 @@ class RankSEG(nn.Module):
         output_mode: str = "multiclass",
         solver: str = "RMA",
         smooth: float = 0.0,
-        pruning_prob: float = 0.5,
+        pruning_prob: float | Sequence[float] = 0.5,
         *,
         activation: str = "none",
         backend: str = "auto",

@@ -132,6 +132,15 @@ def _decider(**options: Any) -> RankSEG:
         return RankSEG(**{name: value for name, value in options.items() if value is not None})
 
 
+def _numbers(option: str, text: str) -> float | list[float]:
+    """One number, or a list where there are commas."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        fail(f"{option} must be a number or numbers with commas between; got {text!r}", USAGE)
+    return numbers if "," in text else numbers[0]
+
+
 @app.command()
 def predict(
     inputs: Annotated[
@@ -193,9 +202,13 @@ def predict(
         float, typer.Option(help="Pixels added to the metric's numerator and denominator.")
     ] = 0.0,
     pruning_prob: Annotated[
-        float,
-        typer.Option(help="A class whose largest probability is at most this is skipped."),
-    ] = 0.5,
+        str,
+        typer.Option(
+            metavar="NUMBER|A,B,...",
+            help="A class whose largest probability is at most this is skipped; with commas, one "
+            "number for each class.",
+        ),
+    ] = "0.5",
     assignment: Annotated[
         str | None,
         typer.Option(
@@ -265,7 +278,7 @@ def predict(
         output_mode=output_mode,
         solver=solver,
         smooth=smooth,
-        pruning_prob=pruning_prob,
+        pruning_prob=_numbers("--pruning-prob", pruning_prob),
         activation=activation.value,
         assignment=assignment,
         unassigned_policy=unassigned_policy,

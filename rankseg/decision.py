@@ -25,6 +25,7 @@ nearly tied probability can lose more (docs/choosing-a-solver.md).
 def decision_on(values: object, settings: Settings) -> Decision:
     """Decision on a tensor that has yet to be checked."""
     tensor = validation.pixel_tensor(values, settings.activation)
+    validation.one_for_each_class("pruning_prob", settings.pruning_prob, tensor.shape[1])
     field = field_for(tensor, settings.activation, settings.backend)
     best = _best_at_once(field, settings)
     totals = field.totals()
@@ -38,8 +39,15 @@ def _best_at_once(field: Field, settings: Settings) -> Best | None:
     family = ratio_family(settings.metric, settings.smooth, parameters)
     if settings.solver != "RMA" or family is None:
         return None
-    limit = field.representable(settings.pruning_prob)
-    return field.best(family, limit, masks=settings.output_mode == "multilabel")
+    return field.best(family, _limit(settings, field), masks=settings.output_mode == "multilabel")
+
+
+def _limit(settings: Settings, field: Field) -> Tensor:
+    """Peak of each class up to which it is skipped, float64 (C,)."""
+    given = settings.pruning_prob
+    numbers = given if isinstance(given, tuple) else (given,) * field.classes
+    limits = [field.representable(number) for number in numbers]
+    return torch.tensor(limits, dtype=torch.float64, device=field.device)
 
 
 class Decision:
@@ -97,8 +105,7 @@ class Decision:
             return pointwise.solve(self.field, self.objective, cut)
         if self._every_pixel_alone:
             return pointwise.solve(self.field, self.objective, 0.5)
-        limit = self.field.representable(self.settings.pruning_prob)
-        return self._best_rows(self.totals.peak > limit)
+        return self._best_rows(self.totals.peak > _limit(self.settings, self.field))
 
     @cached_property
     def rule(self) -> LabelRule | None:

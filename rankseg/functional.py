@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ def rankseg(
     output_mode: str = "multiclass",
     solver: str = "RMA",
     smooth: float = 0.0,
-    pruning_prob: float = 0.5,
+    pruning_prob: float | Sequence[float] = 0.5,
     *,
     activation: str = "none",
     backend: str = "auto",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,5 +72,9 @@ def _no_prediction(values: Tensor, settings: str) -> Tensor:
 
 
 def _settings(text: str) -> Settings:
-    fields = json.loads(text)
-    return Settings(**{**fields, "parameters": tuple(map(tuple, fields["parameters"]))})
+    return Settings(**{name: _tuples(value) for name, value in json.loads(text).items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only; settings are made of tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

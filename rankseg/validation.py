@@ -6,7 +6,7 @@ Inner functions trust what passed here.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -47,6 +47,37 @@ def number_in_unit_interval(argument: str, value: object) -> float:
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"{argument} must lie in [0, 1]; got {value!r}")
     return number
+
+
+def pruning_prob(value: object) -> float | tuple[float, ...]:
+    """Return a number in [0, 1], or one for each class."""
+    if isinstance(value, Real):
+        return number_in_unit_interval("pruning_prob", value)
+    numbers = _sequence("pruning_prob", value, "a number in [0, 1] or a sequence of them")
+    return tuple(number_in_unit_interval("pruning_prob of every class", n) for n in numbers)
+
+
+def _sequence(argument: str, value: object, expected: str) -> list[object]:
+    """Return what a sequence holds, arrays and tensors of one axis included; it is not empty."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(plain, Sequence) or isinstance(plain, (str, bytes)):
+        raise TypeError(f"{argument} must be {expected}; got {type(value).__name__} {value!r}")
+    if not plain:
+        raise ValueError(f"{argument} must have a number for each class; got none")
+    return list(plain)
+
+
+def one_for_each_class(argument: str, numbers: object, classes: int) -> None:
+    """Refuse a tuple of numbers of another length than there are classes."""
+    if isinstance(numbers, tuple) and len(numbers) != classes:
+        raise ValueError(
+            f"{argument} has {_count(len(numbers), 'number')}, "
+            f"probs has {_count(classes, 'class', 'classes')}: give one number for each class"
+        )
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def number_in_open_interval(argument: str, value: object) -> float:

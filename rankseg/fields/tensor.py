@@ -58,7 +58,7 @@ class TensorField:
         """Sum and count of {p > threshold} in each row."""
         return self._above(threshold, threshold < self._totals.peak)
 
-    def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
+    def best(self, family: RatioFamily, limit: Tensor, masks: bool) -> Best:
         """Totals and, for rows whose peak is above the limit, the largest value of their ratio."""
         totals = self.totals()
         active = totals.peak > limit

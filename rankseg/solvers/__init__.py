@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ class Settings:
     output_mode: str
     solver: str
     smooth: float
-    pruning_prob: float
+    pruning_prob: float | tuple[float, ...]
     activation: str
     backend: str
     parameters: tuple[tuple[str, Any], ...]
@@ -87,7 +87,7 @@ def settings(
     output_mode: str,
     solver: str,
     smooth: float,
-    pruning_prob: float,
+    pruning_prob: float | Sequence[float],
     activation: str,
     backend: str,
     given: Mapping[str, Any],
@@ -105,7 +105,7 @@ def settings(
         output_mode,
         solver,
         validation.smooth(smooth, metric),
-        validation.number_in_unit_interval("pruning_prob", pruning_prob),
+        validation.pruning_prob(pruning_prob),
         validation.choice("activation", activation, ACTIVATIONS),
         validation.choice("backend", backend, BACKENDS),
         tuple(_parameters(metric, solver, output_mode, given).items()),

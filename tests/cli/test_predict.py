@@ -315,3 +315,15 @@ def test_the_input_is_not_changed_and_nothing_else_is_left(run, saved, out):
     assert run("predict", saved, "--output", out)[0] == 0
     assert saved.read_bytes() == before
     assert [path.name for path in out.iterdir()] == ["image.npy"]
+
+
+def test_a_limit_for_each_class(run, saved, out, probs):
+    limits = [0.97, 0.2, 0.2]
+    typed = ("--pruning-prob", ",".join(map(str, limits)))
+    assert run("predict", saved, "--output", out, *typed)[0] == 0
+    expected = labels(probs, pruning_prob=limits)
+    assert (expected != labels(probs)).any()
+    np.testing.assert_array_equal(np.load(out / "image.npy"), expected)
+    code, text = run("predict", saved, "--output", out, "--pruning-prob", "0.5,x")
+    assert code == 2
+    assert "--pruning-prob must be a number or numbers with commas between; got '0.5,x'" in text

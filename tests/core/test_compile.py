@@ -14,6 +14,7 @@ OPTIONS = [
     {"unassigned_policy": "void", "void_index": 9},
     {"metric": "tversky", "alpha": 0.3, "beta": 0.7, "smooth": 1.0},
     {"activation": "softmax"},
+    {"pruning_prob": (0.1, 0.2, 0.3, 0.4)},
 ]
 
 

@@ -47,6 +47,14 @@ from rankseg.functional import rankseg
         ({"pruning_prob": 1.5}, ValueError, r"pruning_prob must lie in \[0, 1\]; got 1.5"),
         ({"pruning_prob": float("nan")}, ValueError, r"pruning_prob must lie in \[0, 1\]; got nan"),
         ({"pruning_prob": None}, TypeError, r"pruning_prob must be a number in \[0, 1\]"),
+        (
+            {"pruning_prob": "0.5"},
+            TypeError,
+            r"\[0, 1\] or a sequence of them; got str",
+        ),
+        ({"pruning_prob": ()}, ValueError, r"pruning_prob must have a number for each class"),
+        ({"pruning_prob": [0.5, 2]}, ValueError, r"of every class must lie in \[0, 1\]; got 2"),
+        ({"pruning_prob": [0.5, "a"]}, TypeError, r"of every class must be a number.*got str 'a'"),
         ({"eps": 1e-4}, ValueError, r"takes no parameter 'eps'; parameters: 'assignment'"),
         ({"pruning": 0.1}, ValueError, r"takes no parameter 'pruning'"),
         (
