@@ -44,6 +44,13 @@ class RankSEG(nn.Module):
         probabilities are low everywhere, lower it; a sequence has a number for each class.
         Argmax, TR and accuracy skip nothing. It is compared in the type of ``probs``, as is
         ``threshold``.
+    class_weights : sequence of C numbers >= 0, optional
+        How much each class counts. Labels maximise the weighted sum of the classes' objectives,
+        with ``metric='acc'`` exactly: each pixel goes to the largest w (p - 1/2). The masks of
+        multilabel output and ``expected_score`` do not depend on weights, ``objective`` and
+        ``bound`` do. Argmax ignores them.
+    include_background : bool, default True
+        False gives class 0 the weight 0: labels that are good for the other classes.
     activation : {'none', 'softmax', 'sigmoid'}, default 'none'
         With ``'softmax'`` (over the classes) or ``'sigmoid'`` the input is logits. They become
         probabilities where they are read, in at least float32, without an array of their own
@@ -100,13 +107,24 @@ class RankSEG(nn.Module):
         smooth: float = 0.0,
         pruning_prob: float | Sequence[float] = 0.5,
         *,
+        class_weights: Sequence[float] | None = None,
+        include_background: bool = True,
         activation: str = "none",
         backend: str = "auto",
         **solver_params: Any,
     ) -> None:
         super().__init__()
         self._settings = settings(
-            metric, output_mode, solver, smooth, pruning_prob, activation, backend, solver_params
+            metric=metric,
+            output_mode=output_mode,
+            solver=solver,
+            smooth=smooth,
+            pruning_prob=pruning_prob,
+            class_weights=class_weights,
+            include_background=include_background,
+            activation=activation,
+            backend=backend,
+            given=solver_params,
         )
         self._settings_text = operator.as_text(self._settings)
 

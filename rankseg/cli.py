@@ -132,13 +132,13 @@ def _decider(**options: Any) -> RankSEG:
         return RankSEG(**{name: value for name, value in options.items() if value is not None})
 
 
-def _numbers(option: str, text: str) -> float | list[float]:
-    """One number, or a list where there are commas."""
+def _numbers(option: str, text: str, *, several: bool = False) -> float | list[float]:
+    """One number, or a list where there are commas or several are asked for."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         fail(f"{option} must be a number or numbers with commas between; got {text!r}", USAGE)
-    return numbers if "," in text else numbers[0]
+    return numbers if several or "," in text else numbers[0]
 
 
 @app.command()
@@ -209,6 +209,19 @@ def predict(
             "number for each class.",
         ),
     ] = "0.5",
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="How much each class counts in the sum that labels maximise."
+        ),
+    ] = None,
+    include_background: Annotated[
+        bool,
+        typer.Option(
+            "--include-background/--no-include-background",
+            help="Whether class 0 counts in that sum.",
+        ),
+    ] = True,
     assignment: Annotated[
         str | None,
         typer.Option(
@@ -279,6 +292,8 @@ def predict(
         solver=solver,
         smooth=smooth,
         pruning_prob=_numbers("--pruning-prob", pruning_prob),
+        class_weights=class_weights and _numbers("--class-weights", class_weights, several=True),
+        include_background=include_background,
         activation=activation.value,
         assignment=assignment,
         unassigned_policy=unassigned_policy,

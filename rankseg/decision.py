@@ -8,7 +8,15 @@ from torch import Tensor
 from rankseg import assignment, validation
 from rankseg.cached import cached_property
 from rankseg.fields import Best, Field, LabelRule, Selection, field_for
-from rankseg.objectives import Accuracy, Dice, IoU, objective_for, ratio_family
+from rankseg.objectives import (
+    Accuracy,
+    Dice,
+    IoU,
+    Objective,
+    Weighted,
+    objective_for,
+    ratio_family,
+)
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings, by_row, pointwise, rma
 from rankseg.solvers.by_row import Method
@@ -25,7 +33,7 @@ nearly tied probability can lose more (docs/choosing-a-solver.md).
 def decision_on(values: object, settings: Settings) -> Decision:
     """Decision on a tensor that has yet to be checked."""
     tensor = validation.pixel_tensor(values, settings.activation)
-    validation.one_for_each_class("pruning_prob", settings.pruning_prob, tensor.shape[1])
+    _check_classes(settings, tensor.shape[1])
     field = field_for(tensor, settings.activation, settings.backend)
     best = _best_at_once(field, settings)
     totals = field.totals()
@@ -40,6 +48,22 @@ def _best_at_once(field: Field, settings: Settings) -> Best | None:
     if settings.solver != "RMA" or family is None:
         return None
     return field.best(family, _limit(settings, field), masks=settings.output_mode == "multilabel")
+
+
+def _check_classes(settings: Settings, classes: int) -> None:
+    validation.one_for_each_class("pruning_prob", settings.pruning_prob, classes)
+    validation.one_for_each_class("class_weights", settings.class_weights, classes)
+    validation.background_leaves_a_class(settings.include_background, classes)
+
+
+def _weights(settings: Settings, field: Field) -> Tensor | None:
+    """How much each class counts, float64 (C,); None where all count alike."""
+    if settings.class_weights is None and settings.include_background:
+        return None
+    weights = list(settings.class_weights or (1.0,) * field.classes)
+    if not settings.include_background:
+        weights[0] = 0.0
+    return torch.tensor(weights, dtype=torch.float64, device=field.device)
 
 
 def _limit(settings: Settings, field: Field) -> Tensor:
@@ -65,6 +89,7 @@ class Decision:
             field.pixels,
             settings.metric_parameters,
         )
+        self.weights = _weights(settings, field)
 
     def prediction(self) -> Tensor:
         """Masks or labels, as configured."""
@@ -91,7 +116,7 @@ class Decision:
             volume=region.volume,
             exact=self._exact,
             active=self.rows.active,
-            objective=score.sum(1),
+            objective=self._total(score),
             bound=self._bound(),
         )
 
@@ -113,15 +138,31 @@ class Decision:
         if self.settings.output_mode == "multilabel" or self.totals.mu.shape[1] == 1:
             return None
         if self._every_pixel_alone:
-            return assignment.argmax(self.field)
+            return self._label_of_every_pixel()
         void_index = None
         if self.settings.parameter("unassigned_policy") == "void":
             void_index = self.settings.parameter("void_index")
             validation.void_index_is_no_class(void_index, self.totals.mu.shape[1])
-        published = assignment.published(self.field, self.objective, self.rows, void_index)
+        published = assignment.published(self.field, self._counted, self.rows, void_index)
         if self.settings.parameter("assignment") == "published":
             return published
-        return self._not_below(published, assignment.ascent(self.field, self.objective, published))
+        return self._not_below(published, assignment.ascent(self.field, self._counted, published))
+
+    def _label_of_every_pixel(self) -> LabelRule:
+        if self.weights is None or self.settings.solver == "argmax":
+            return assignment.argmax(self.field)
+        return assignment.most_accurate(self.field, self.weights / self.weights.max())
+
+    @property
+    def _counted(self) -> Objective:
+        """Objective that labels maximise the sum of; the largest weight is 1, whatever the unit."""
+        if self.weights is None:
+            return self.objective
+        return Weighted(self.objective, self.weights / self.weights.max())
+
+    def _total(self, score: Tensor) -> Tensor:
+        """Sum over the classes, each as much as it counts."""
+        return (score if self.weights is None else score * self.weights).sum(1)
 
     def _not_below(self, first: LabelRule, second: LabelRule) -> LabelRule:
         """The second rule, in images whose objective it does not lower.
@@ -130,7 +171,7 @@ class Decision:
         """
         if self._method is None:
             return second
-        score = [self._score_of(rule).sum(1) for rule in (first, second)]
+        score = [self._total(self._score_of(rule)) for rule in (first, second)]
         return second.where(score[1] > score[0], first)
 
     def _score_of(self, rule: LabelRule) -> Tensor:
@@ -194,7 +235,7 @@ class Decision:
         return torch.where(self._one_by_one, alone, score)
 
     def _bound(self) -> Tensor:
-        """Sum over classes of the best score: what no prediction with these classes exceeds.
+        """Weighted sum of the classes' best scores: no prediction with these classes exceeds it.
 
         A skipped class keeps the score of its empty mask, unless all of an image's classes were
         skipped and its pixels are still given to them.
@@ -204,4 +245,4 @@ class Decision:
         idle = ~best.active.any(1, keepdim=True)
         if self.rule is not None and bool((idle & self.rule.eligible).any()):
             best = self._best_rows(idle & self.rule.eligible).where(idle, best)
-        return best.score.sum(1)
+        return self._total(best.score)

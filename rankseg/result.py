@@ -31,11 +31,11 @@ class Segmentation:
         False where the class was skipped because its largest probability is at most
         ``pruning_prob``.
     objective : Tensor, float64 (B,)
-        Sum of ``expected_score`` over the classes.
+        Sum of ``expected_score`` over the classes, each times its weight.
     bound : Tensor, float64 (B,)
         No prediction that uses the same classes has a larger ``objective`` (up to rounding): the
-        sum over classes of the best score each could have alone. The distance to it is what
-        disagreement between the classes has cost at most.
+        sum over classes of the best score each could have alone, times its weight. The distance to
+        it is what disagreement between the classes has cost at most.
     """
 
     prediction: Tensor

@@ -80,6 +80,40 @@ def _count(number: int, one: str, more: str = "") -> str:
     return f"{number} {one if number == 1 else more or one + 's'}"
 
 
+def class_weights(value: object, include_background: object) -> tuple[float, ...] | None:
+    """Return how much each class counts, None for all alike; some class does."""
+    if value is None:
+        return None
+    numbers = _sequence("class_weights", value, "None or a sequence of numbers >= 0")
+    weights = tuple(number_at_least_zero("every class weight", number) for number in numbers)
+    if not any(weights):
+        raise ValueError(f"class_weights must have a number > 0; got {value!r}")
+    if not math.isfinite(sum(weights)):
+        raise ValueError(f"class_weights must have a finite sum; got {value!r}")
+    if include_background is False and not any(weights[1:]):
+        raise ValueError(
+            f"class_weights={value!r} count class 0 only, which include_background=False leaves "
+            "out: give another class a number > 0, or include the background"
+        )
+    return weights
+
+
+def yes_or_no(argument: str, value: object) -> bool:
+    """Return a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False; got {type(value).__name__} {value!r}")
+    return value
+
+
+def background_leaves_a_class(include_background: bool, classes: int) -> None:
+    """Refuse to leave out the only channel."""
+    if not include_background and classes == 1:
+        raise ValueError(
+            "include_background=False leaves nothing of probs with one channel, which is the "
+            "foreground: leave it True"
+        )
+
+
 def number_in_open_interval(argument: str, value: object) -> float:
     """Return a number strictly between 0 and 1."""
     number = _real(argument, value, "a number between 0 and 1")

@@ -68,6 +68,8 @@ class Settings:
     solver: str
     smooth: float
     pruning_prob: float | tuple[float, ...]
+    class_weights: tuple[float, ...] | None
+    include_background: bool
     activation: str
     backend: str
     parameters: tuple[tuple[str, Any], ...]
@@ -88,6 +90,8 @@ def settings(
     solver: str,
     smooth: float,
     pruning_prob: float | Sequence[float],
+    class_weights: Sequence[float] | None,
+    include_background: bool,
     activation: str,
     backend: str,
     given: Mapping[str, Any],
@@ -106,6 +110,8 @@ def settings(
         solver,
         validation.smooth(smooth, metric),
         validation.pruning_prob(pruning_prob),
+        validation.class_weights(class_weights, include_background),
+        validation.yes_or_no("include_background", include_background),
         validation.choice("activation", activation, ACTIVATIONS),
         validation.choice("backend", backend, BACKENDS),
         tuple(_parameters(metric, solver, output_mode, given).items()),

@@ -327,3 +327,14 @@ def test_a_limit_for_each_class(run, saved, out, probs):
     code, text = run("predict", saved, "--output", out, "--pruning-prob", "0.5,x")
     assert code == 2
     assert "--pruning-prob must be a number or numbers with commas between; got '0.5,x'" in text
+
+
+def test_classes_that_count_more_or_not_at_all(run, saved, out, probs):
+    typed = ("--class-weights", "1,5,0.2", "--no-include-background", "--overwrite")
+    assert run("predict", saved, "--output", out, *typed)[0] == 0
+    expected = labels(probs, class_weights=[1, 5, 0.2], include_background=False)
+    assert (expected != labels(probs)).any()
+    np.testing.assert_array_equal(np.load(out / "image.npy"), expected)
+    code, text = run("predict", saved, "--output", out, "--class-weights", "1", "--overwrite")
+    assert code == 1
+    assert "class_weights has 1 number, probs has 3 classes" in text

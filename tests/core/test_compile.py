@@ -15,7 +15,14 @@ OPTIONS = [
     {"metric": "tversky", "alpha": 0.3, "beta": 0.7, "smooth": 1.0},
     {"activation": "softmax"},
     {"pruning_prob": (0.1, 0.2, 0.3, 0.4)},
+    {"class_weights": (1, 2, 0, 4), "include_background": False},
 ]
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew():
+    """Dynamo compiles a function for so many configurations only, then gives up."""
+    torch._dynamo.reset()
 
 
 class Network(nn.Module):

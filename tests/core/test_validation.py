@@ -55,6 +55,17 @@ from rankseg.functional import rankseg
         ({"pruning_prob": ()}, ValueError, r"pruning_prob must have a number for each class"),
         ({"pruning_prob": [0.5, 2]}, ValueError, r"of every class must lie in \[0, 1\]; got 2"),
         ({"pruning_prob": [0.5, "a"]}, TypeError, r"of every class must be a number.*got str 'a'"),
+        ({"class_weights": 1.0}, TypeError, r"None or a sequence of numbers >= 0; got float 1.0"),
+        ({"class_weights": [1, -1]}, ValueError, r"every class weight must be .* >= 0; got -1"),
+        ({"class_weights": [1, float("inf")]}, ValueError, r"every class weight must be a finite"),
+        ({"class_weights": [1e308, 1e308]}, ValueError, r"class_weights must have a finite sum"),
+        ({"class_weights": [0, 0]}, ValueError, r"class_weights must have a number > 0"),
+        (
+            {"class_weights": [1, 0], "include_background": False},
+            ValueError,
+            r"count class 0 only.*: give another class a number > 0",
+        ),
+        ({"include_background": 0}, TypeError, r"must be True or False; got int 0"),
         ({"eps": 1e-4}, ValueError, r"takes no parameter 'eps'; parameters: 'assignment'"),
         ({"pruning": 0.1}, ValueError, r"takes no parameter 'pruning'"),
         (
