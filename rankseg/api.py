@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from rankseg import operator
-from rankseg.decision import decision_on
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings, settings
+from rankseg.valid_pixels import decision_for
 
 
 class RankSEG(nn.Module):
@@ -60,15 +60,16 @@ class RankSEG(nn.Module):
         are some for the device, else plain torch; one asked for by name works or raises. From
         probabilities all give the same result, bit for bit.
     **solver_params
-        Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no class claims
-        goes to the active class that gains most, 'void': it gets ``void_index``), ``void_index``
-        (int that is no class, default 255), ``assignment`` ('published': each pixel goes where it
-        gains most after classes were decided alone; 'ascent': from there labels climb the sum of
-        the classes' objectives, which never falls, at some twice the time). One channel has no
-        unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default
-        1e-4), the probability left out of the distribution of the label count. TR: ``threshold``
-        (default 0.5). Metrics: ``beta`` (default 1) of F-beta; ``alpha`` and ``beta`` (default
-        0.5) of Tversky; RMA, argmax and TR serve these two.
+        Labels: ``ignore_index`` (any int, default 255), the label of pixels that a ``valid_mask``
+        leaves out. Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no
+        class claims goes to the active class that gains most, 'void': it gets ``void_index``),
+        ``void_index`` (int that is no class, default 255), ``assignment`` ('published': each pixel
+        goes where it gains most after classes were decided alone; 'ascent': from there labels climb
+        the sum of the classes' objectives, which never falls, at some twice the time). One channel
+        has no unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default 1e-4), the probability left out
+        of the distribution of the label count. TR: ``threshold`` (default 0.5). Metrics: ``beta``
+        (default 1) of F-beta; ``alpha`` and ``beta`` (default 0.5) of Tversky; RMA, argmax and TR
+        serve these two.
 
     Raises
     ------
@@ -139,11 +140,11 @@ class RankSEG(nn.Module):
         shown = {name: value for name, value in vars(chosen).items() if name != "parameters"}
         return ", ".join(f"{k}={v!r}" for k, v in [*shown.items(), *chosen.parameters])
 
-    def forward(self, probs: Tensor) -> Tensor:
+    def forward(self, probs: Tensor, valid_mask: Tensor | None = None) -> Tensor:
         """Same as ``predict``."""
-        return self.predict(probs)
+        return self.predict(probs, valid_mask)
 
-    def predict(self, probs: Tensor) -> Tensor:
+    def predict(self, probs: Tensor, valid_mask: Tensor | None = None) -> Tensor:
         """Decide every image of a batch.
 
         Parameters
@@ -152,6 +153,9 @@ class RankSEG(nn.Module):
             Probability of each class at each pixel, one spatial dimension or more. Multiclass
             output does not need them to sum to one. Never modified. With an ``activation``:
             logits; -inf rules a class out.
+        valid_mask : Tensor, bool (B, *spatial) or (B, 1, *spatial), optional
+            False where pixels count for nothing: padding, void, nodata. Their values may be
+            anything, NaN included; masks are False there, labels ``ignore_index``.
 
         Returns
         -------
@@ -162,20 +166,20 @@ class RankSEG(nn.Module):
         Raises
         ------
         TypeError
-            If ``probs`` is no dense floating-point tensor.
+            If ``probs`` is no dense floating-point tensor, or ``valid_mask`` not bool.
         ValueError
             If it has the wrong shape, or a value is NaN or outside [0, 1]; the message gives the
             range seen.
         """
         if operator.is_tracing():
-            return operator.predict(probs, self._settings_text)
-        return decision_on(probs, self._settings).prediction()
+            return operator.predict(probs, self._settings_text, valid_mask)
+        return decision_for(probs, self._settings, valid_mask).prediction()
 
-    def solve(self, probs: Tensor) -> Segmentation:
+    def solve(self, probs: Tensor, valid_mask: Tensor | None = None) -> Segmentation:
         """Decide, and say how good the result is expected to be.
 
         Takes what ``predict`` takes and costs one to a few passes over ``probs`` more.
         """
         if operator.is_tracing():
-            return operator.solve(probs, self._settings_text)
-        return decision_on(probs, self._settings).segmentation()
+            return operator.solve(probs, self._settings_text, valid_mask)
+        return decision_for(probs, self._settings, valid_mask).segmentation()

@@ -22,11 +22,12 @@ def rankseg(
     include_background: bool = True,
     activation: str = "none",
     backend: str = "auto",
+    valid_mask: Tensor | None = None,
     **solver_params: Any,
 ) -> Tensor:
     """Labels or masks whose expected metric is largest; ``RankSEG(...)(probs)`` in one call.
 
-    Parameters and errors are those of :class:`rankseg.RankSEG`.
+    Parameters and errors are those of :class:`rankseg.RankSEG` and its ``predict``.
 
     Examples
     --------
@@ -46,4 +47,4 @@ def rankseg(
         backend=backend,
         **solver_params,
     )
-    return decide.predict(probs)
+    return decide.predict(probs, valid_mask)

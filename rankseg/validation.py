@@ -223,6 +223,23 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
     return values.detach().as_subclass(Tensor)
 
 
+def valid_mask(mask: object, values: Tensor) -> Tensor:
+    """Check which pixels count; returns bool (B, *spatial), plain."""
+    batch, _, *spatial = values.shape
+    wanted = f"a bool tensor of shape (B, *spatial) = {(batch, *spatial)}, True where pixels count"
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"valid_mask must be {wanted}; got {type(mask).__name__}")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"valid_mask must be {wanted}; got {mask.dtype}: e.g. labels != 255")
+    if tuple(mask.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
+        raise ValueError(f"valid_mask must be {wanted}; got shape {tuple(mask.shape)}")
+    if mask.device != values.device:
+        raise ValueError(
+            f"valid_mask is on {mask.device}, the values on {values.device}: move one of them"
+        )
+    return mask.detach().as_subclass(Tensor).reshape(batch, *spatial)
+
+
 def _unusual(tensor: Tensor) -> str:
     """What keeps a tensor from being a dense array of values; empty if nothing does."""
     if tensor.is_nested:

@@ -24,10 +24,12 @@ ASSIGNMENTS = ("published", "ascent")
 POLICIES = ("max_score", "void")
 VOID_INDEX = 255
 
+_ALL_LABELS = {"ignore_index": VOID_INDEX}
 _LABEL_PARAMETERS = {
     "assignment": "published",
     "unassigned_policy": "max_score",
     "void_index": VOID_INDEX,
+    **_ALL_LABELS,
 }
 
 
@@ -54,7 +56,7 @@ SOLVERS: Mapping[str, Entry] = {
     "BA": _NORMAL,
     "TRNA": _NORMAL,
     "BA+TRNA": _NORMAL,
-    "argmax": Entry({"multiclass": {}}),
+    "argmax": Entry({"multiclass": _ALL_LABELS}),
     "TR": Entry({"multilabel": {"threshold": 0.5}}),
 }
 
@@ -130,6 +132,8 @@ def _parameters(
         chosen["eps"] = validation.number_in_open_interval("eps", chosen["eps"])
     if "threshold" in chosen:
         chosen["threshold"] = validation.number_in_unit_interval("threshold", chosen["threshold"])
+    if "ignore_index" in chosen:
+        chosen["ignore_index"] = validation.integer("ignore_index", chosen["ignore_index"])
     if "assignment" in chosen:
         policy = validation.choice("unassigned_policy", chosen["unassigned_policy"], POLICIES)
         chosen["unassigned_policy"] = policy

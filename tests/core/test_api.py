@@ -82,7 +82,7 @@ def test_configuration_is_frozen_and_shown():
         "RankSEG(metric='iou', output_mode='multiclass', solver='RMA', smooth=0.0, "
         "pruning_prob=0.5, class_weights=None, include_background=True, activation='none', "
         "backend='auto', assignment='published', "
-        "unassigned_policy='void', void_index=255)"
+        "unassigned_policy='void', void_index=255, ignore_index=255)"
     )
     with pytest.raises(AttributeError):
         decide.settings = None

@@ -135,3 +135,30 @@ def test_errors_are_those_of_eager_mode():
     compiled = torch.compile(RankSEG(), fullgraph=True, backend="aot_eager")
     with pytest.raises(ValueError, match="probs must lie in"):
         compiled(torch.full((1, 3, 8), 1.5))
+
+
+class Masked(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.decide = RankSEG(**options)
+
+    def forward(self, probs, valid):
+        return self.decide(probs, valid)
+
+
+@pytest.mark.parametrize("options", [{"ignore_index": 7}, {"output_mode": "multilabel"}], ids=str)
+def test_a_valid_mask_goes_along(options):
+    probs = torch.randn(2, 4, 9, 9).softmax(1)
+    valid = torch.rand(2, 9, 9) < 0.5
+    model = Masked(**options).eval()
+    expected = model(probs, valid)
+    assert torch.equal(
+        torch.compile(model, fullgraph=True, backend="aot_eager")(probs, valid), expected
+    )
+    assert torch.equal(torch.export.export(model, (probs, valid)).module()(probs, valid), expected)
+
+    def solve(probs, valid):
+        return model.decide.solve(probs, valid).expected_score
+
+    compiled = torch.compile(solve, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(probs, valid), solve(probs, valid))
