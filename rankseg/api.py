@@ -51,6 +51,11 @@ class RankSEG(nn.Module):
         ``bound`` do. Argmax ignores them.
     include_background : bool, default True
         False gives class 0 the weight 0: labels that are good for the other classes.
+    empty : {0, 1, 'nan'}, default 0
+        What a class scores that is absent from the labels and has an empty mask, 0/0. With 1 an
+        empty mask is worth the probability that the class is absent, and chosen where no other is
+        worth more. With 'nan' the class does not count there: masks are those of 0, and
+        ``expected_score`` is that of images with the class. Smoothing gives 1 by itself.
     activation : {'none', 'softmax', 'sigmoid'}, default 'none'
         With ``'softmax'`` (over the classes) or ``'sigmoid'`` the input is logits. They become
         probabilities where they are read, in at least float32, without an array of their own
@@ -110,6 +115,7 @@ class RankSEG(nn.Module):
         *,
         class_weights: Sequence[float] | None = None,
         include_background: bool = True,
+        empty: float | str = 0,
         activation: str = "none",
         backend: str = "auto",
         **solver_params: Any,
@@ -123,6 +129,7 @@ class RankSEG(nn.Module):
             pruning_prob=pruning_prob,
             class_weights=class_weights,
             include_background=include_background,
+            empty=empty,
             activation=activation,
             backend=backend,
             given=solver_params,

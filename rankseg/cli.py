@@ -222,6 +222,13 @@ def predict(
             help="Whether class 0 counts in that sum.",
         ),
     ] = True,
+    empty: Annotated[
+        str,
+        typer.Option(
+            metavar="0|1|nan",
+            help="What an absent class with an empty mask scores; nan: it does not count.",
+        ),
+    ] = "0",
     assignment: Annotated[
         str | None,
         typer.Option(
@@ -294,6 +301,7 @@ def predict(
         pruning_prob=_numbers("--pruning-prob", pruning_prob),
         class_weights=class_weights and _numbers("--class-weights", class_weights, several=True),
         include_background=include_background,
+        empty=int(empty) if empty in ("0", "1") else empty,
         activation=activation.value,
         assignment=assignment,
         unassigned_policy=unassigned_policy,

@@ -14,11 +14,12 @@ from rankseg.objectives import (
     IoU,
     Objective,
     Weighted,
+    WithEmpty,
     objective_for,
     ratio_family,
 )
 from rankseg.result import Segmentation
-from rankseg.solvers import Settings, by_row, pointwise, rma
+from rankseg.solvers import Settings, absence, by_row, pointwise, rma
 from rankseg.solvers.by_row import Method
 from rankseg.solvers.rows import Rows, as_rows
 
@@ -47,7 +48,8 @@ def _best_at_once(field: Field, settings: Settings) -> Best | None:
     family = ratio_family(settings.metric, settings.smooth, parameters)
     if settings.solver != "RMA" or family is None:
         return None
-    return field.best(family, _limit(settings, field), masks=settings.output_mode == "multilabel")
+    masks = settings.output_mode == "multilabel" and settings.empty != 1  # which empties some
+    return field.best(family, _limit(settings, field), masks)
 
 
 def _check_classes(settings: Settings, classes: int) -> None:
@@ -107,11 +109,15 @@ class Decision:
         region = self.rows.region if self.rule is None else self.field.measure(prediction)
         score = self.rows.score if self.rule is None else self._label_scores(prediction, region)
         threshold = self.rows.threshold
+        if self.settings.empty == "nan":
+            expected = score / absence.presence(absence.log_probability(self.field))
+        else:
+            expected = score
         if self.rule is not None and self._every_pixel_alone:
             threshold = torch.full_like(threshold, torch.nan)
         return Segmentation(
             prediction=prediction,
-            expected_score=score,
+            expected_score=expected,
             threshold=threshold,
             volume=region.volume,
             exact=self._exact,
@@ -124,12 +130,12 @@ class Decision:
     def rows(self) -> Rows:
         """Every class decided on its own."""
         if self.best is not None:
-            return as_rows(self.objective, self.best.threshold, self.best.region, self.best.active)
+            cut, region, active = self.best.threshold, self.best.region, self.best.active
+            return self._or_empty(as_rows(self.objective, cut, region, active))
         if self.settings.solver == "TR":
-            cut = self.field.representable(self.settings.parameter("threshold"))
-            return pointwise.solve(self.field, self.objective, cut)
+            return self._cut_at(self.field.representable(self.settings.parameter("threshold")))
         if self._every_pixel_alone:
-            return pointwise.solve(self.field, self.objective, 0.5)
+            return self._cut_at(0.5)
         return self._best_rows(self.totals.peak > _limit(self.settings, self.field))
 
     @cached_property
@@ -143,10 +149,24 @@ class Decision:
         if self.settings.parameter("unassigned_policy") == "void":
             void_index = self.settings.parameter("void_index")
             validation.void_index_is_no_class(void_index, self.totals.mu.shape[1])
-        published = assignment.published(self.field, self._counted, self.rows, void_index)
+        rows = self.rows if self._absent is None else absence.claimers(self.rows)
+        published = assignment.published(self.field, self._counted, rows, void_index)
         if self.settings.parameter("assignment") == "published":
             return published
         return self._not_below(published, assignment.ascent(self.field, self._counted, published))
+
+    def _cut_at(self, threshold: float) -> Rows:
+        rows = pointwise.solve(self.field, self.objective, threshold)
+        return rows if self._absent is None else absence.empty_scored(rows, self._absent)
+
+    def _or_empty(self, rows: Rows) -> Rows:
+        """Best rows, the empty mask among them where it has a score."""
+        return rows if self._absent is None else absence.empty_if_better(rows, self._absent)
+
+    @cached_property
+    def _absent(self) -> Tensor | None:
+        """Score of every row's empty mask; None where that is the objective's own."""
+        return absence.log_probability(self.field).exp() if self.settings.empty == 1 else None
 
     def _label_of_every_pixel(self) -> LabelRule:
         if self.weights is None or self.settings.solver == "argmax":
@@ -156,9 +176,12 @@ class Decision:
     @property
     def _counted(self) -> Objective:
         """Objective that labels maximise the sum of; the largest weight is 1, whatever the unit."""
-        if self.weights is None:
-            return self.objective
-        return Weighted(self.objective, self.weights / self.weights.max())
+        counted: Objective = self.objective
+        if self._absent is not None:
+            counted = WithEmpty(counted, self._absent)
+        if self.weights is not None:
+            counted = Weighted(counted, self.weights / self.weights.max())
+        return counted
 
     def _total(self, score: Tensor) -> Tensor:
         """Sum over the classes, each as much as it counts."""
@@ -212,16 +235,22 @@ class Decision:
         if isinstance(self.objective, Accuracy):
             return pointwise.solve(self.field, self.objective, 0.5)
         if self._method is None or not isinstance(self.objective, (Dice, IoU)):
-            return rma.solve(self.field, self.objective, active)
+            return self._or_empty(rma.solve(self.field, self.objective, active))
         wanted = self._one_by_one
         alone = by_row.solve(self.field, self.objective, active, wanted, self._method)
         if self.settings.solver != "auto":
-            return alone
+            return self._or_empty(alone)
         together = rma.solve(self.field, self.objective, active & ~self._one_by_one)
-        return alone.where(self._one_by_one, together)
+        return self._or_empty(alone.where(self._one_by_one, together))
 
     def _label_scores(self, labels: Tensor, region: Selection) -> Tensor:
         """Objective of every class's region in a label map."""
+        score = self._scores_of_regions(labels, region)
+        if self._absent is None:
+            return score
+        return absence.empty_scores(score, region.volume, self._absent)
+
+    def _scores_of_regions(self, labels: Tensor, region: Selection) -> Tensor:
         score = self.objective.value(region.selected_sum, region.volume)
         if self._method is None or not isinstance(self.objective, (Dice, IoU)):
             return score

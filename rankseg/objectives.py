@@ -149,6 +149,27 @@ class Weighted:
 
 
 @dataclass(frozen=True)
+class WithEmpty:
+    """An objective whose empty region has a score of its own, (B, C)."""
+
+    objective: Objective
+    empty: Tensor
+
+    def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
+        """Objective of a region, or the score of the empty one."""
+        value = self.objective.value(selected_sum, volume)
+        return torch.where(volume == 0, self.empty, value)
+
+    def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """Gain of one more pixel, in a region that is not empty."""
+        return self.objective.gain(selected_sum, volume)
+
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """First-order gain, in a region that is not empty."""
+        return self.objective.tangent(selected_sum, volume)
+
+
+@dataclass(frozen=True)
 class FBeta:
     """RMA of E[((1 + w) |A and Y| + smooth) / (|A| + w |Y| + smooth)], w = beta^2.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from rankseg import validation
 from rankseg.fields import Field, Selection, field_for
 from rankseg.objectives import Dice, IoU, objective_for
-from rankseg.solvers import METRICS, by_row, metric_parameters
+from rankseg.solvers import METRICS, absence, by_row, metric_parameters
 from rankseg.solvers.by_row import Method
 from rankseg.valid_pixels import valid_images
 
@@ -24,6 +24,7 @@ def expected_score(
     method: str = "exact",
     smooth: float = 0.0,
     *,
+    empty: float | str = 0,
     valid_mask: Tensor | None = None,
     **metric_params: float,
 ) -> Tensor:
@@ -49,6 +50,9 @@ def expected_score(
         always exact.
     smooth : float >= 0, default 0
         Pixels added to numerator and denominator. With 0 an empty mask scores 0.
+    empty : {0, 1, 'nan'}, default 0
+        Score of a class that is absent from the labels and has an empty mask. With 'nan' it does
+        not count there, and the expectation is that given that the class is present.
     valid_mask : Tensor, bool (B, *spatial) or (B, 1, *spatial), optional
         False where pixels count for nothing; NaN may stand there.
     **metric_params
@@ -81,13 +85,16 @@ def expected_score(
     validation.combination("method", method, "metric", metric, serves)
     parameters = metric_parameters(metric, metric_params)
     smooth = validation.smooth(smooth, metric)
+    empty = validation.empty(empty, metric, smooth)
     probs = validation.pixel_tensor(probs)
     prediction = validation.prediction_tensor(prediction, probs)
     if valid_mask is None:
-        return _scores(probs, prediction, metric, method, smooth, parameters)
+        return _scores(probs, prediction, metric, method, smooth, empty, parameters)
     valid = validation.valid_mask(valid_mask, probs)
     images = zip(valid_images(probs, valid), valid_images(prediction, valid), strict=True)
-    scores = [_scores(*_some(*image), metric, method, smooth, parameters) for image in images]
+    scores = [
+        _scores(*_some(*image), metric, method, smooth, empty, parameters) for image in images
+    ]
     return torch.cat([*scores, torch.empty(0, probs.shape[1], dtype=torch.float64)])
 
 
@@ -105,6 +112,7 @@ def _scores(
     metric: str,
     method: str,
     smooth: float,
+    empty: float | str,
     parameters: Mapping[str, float],
 ) -> Tensor:
     """Expected score of a checked prediction."""
@@ -115,9 +123,19 @@ def _scores(
     objective = objective_for(metric, totals.mu, smooth, field.pixels, parameters)
     if method == "RMA" or not isinstance(objective, (Dice, IoU)):
         region = masks.measure()
-        return objective.value(region.selected_sum, region.volume)
-    everyone = torch.ones_like(totals.mu, dtype=torch.bool)
-    return by_row.scores(field, objective, Method(method), masks.mask, everyone)
+        score = objective.value(region.selected_sum, region.volume)
+    else:
+        everyone = torch.ones_like(totals.mu, dtype=torch.bool)
+        score = by_row.scores(field, objective, Method(method), masks.mask, everyone)
+    return score if empty == 0 else _where_empty(score, masks, field, empty)
+
+
+def _where_empty(score: Tensor, masks: _Masks, field: Field, empty: float | str) -> Tensor:
+    """Scores under another convention for absent classes than 0."""
+    absent = absence.log_probability(field)
+    if empty == "nan":
+        return score / absence.presence(absent)
+    return absence.empty_scores(score, masks.measure().volume, absent.exp())
 
 
 class _Masks:

@@ -98,6 +98,21 @@ def class_weights(value: object, include_background: object) -> tuple[float, ...
     return weights
 
 
+def empty(value: object, metric: str, smooth: float) -> float | str:
+    """Return 0, 1 or 'nan': the score of an absent class with an empty mask."""
+    known = value in (0, 1) or value == "nan" or (isinstance(value, float) and math.isnan(value))
+    if isinstance(value, bool) or not known:
+        raise ValueError(f"empty must be 0, 1 or 'nan'; got {value!r}")
+    if value != 0 and metric == "acc":
+        raise ValueError(f"metric='acc' scores absent classes like others; got empty={value!r}")
+    if value != 0 and smooth > 0:
+        raise ValueError(
+            f"smooth={smooth:g} already gives an absent class with an empty mask the score 1; got "
+            f"empty={value!r}: leave one of them 0"
+        )
+    return int(value) if value in (0, 1) else "nan"
+
+
 def yes_or_no(argument: str, value: object) -> bool:
     """Return a bool."""
     if not isinstance(value, bool):

@@ -72,6 +72,7 @@ class Settings:
     pruning_prob: float | tuple[float, ...]
     class_weights: tuple[float, ...] | None
     include_background: bool
+    empty: float | str
     activation: str
     backend: str
     parameters: tuple[tuple[str, Any], ...]
@@ -94,6 +95,7 @@ def settings(
     pruning_prob: float | Sequence[float],
     class_weights: Sequence[float] | None,
     include_background: bool,
+    empty: float | str,
     activation: str,
     backend: str,
     given: Mapping[str, Any],
@@ -106,14 +108,16 @@ def settings(
     validation.combination("solver", solver, "output_mode", output_mode, serves)
     serves = [name for name in serves if metric in SOLVERS[name].metrics]
     validation.combination("solver", solver, "metric", metric, serves)
+    smooth = validation.smooth(smooth, metric)
     return Settings(
         metric,
         output_mode,
         solver,
-        validation.smooth(smooth, metric),
+        smooth,
         validation.pruning_prob(pruning_prob),
         validation.class_weights(class_weights, include_background),
         validation.yes_or_no("include_background", include_background),
+        validation.empty(empty, metric, smooth),
         validation.choice("activation", activation, ACTIVATIONS),
         validation.choice("backend", backend, BACKENDS),
         tuple(_parameters(metric, solver, output_mode, given).items()),

@@ -338,3 +338,16 @@ def test_classes_that_count_more_or_not_at_all(run, saved, out, probs):
     code, text = run("predict", saved, "--output", out, "--class-weights", "1", "--overwrite")
     assert code == 1
     assert "class_weights has 1 number, probs has 3 classes" in text
+
+
+def test_what_an_absent_class_scores(run, saved, out, probs, tmp_path):
+    for empty, expected in (("1", 1), ("nan", "nan")):
+        table = tmp_path / f"{empty}.json"
+        typed = ("--empty", empty, "--overwrite", "--expected-score", table)
+        assert run("predict", saved, "--output", out, *typed)[0] == 0
+        found = [row["expected_score"] for row in json.loads(table.read_text())]
+        solved = RankSEG(empty=expected).solve(torch.from_numpy(probs)[None])
+        assert found == solved.expected_score[0].tolist()
+    code, text = run("predict", saved, "--output", out, "--empty", "two")
+    assert code == 2
+    assert "empty must be 0, 1 or 'nan'; got 'two'" in text

@@ -16,6 +16,8 @@ OPTIONS = [
     {"activation": "softmax"},
     {"pruning_prob": (0.1, 0.2, 0.3, 0.4)},
     {"class_weights": (1, 2, 0, 4), "include_background": False},
+    {"empty": "nan"},
+    {"empty": 1, "output_mode": "multilabel"},
 ]
 
 
