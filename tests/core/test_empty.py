@@ -117,7 +117,7 @@ def test_rows_that_cannot_be_absent_or_present():
     probs = torch.tensor([[[0.0, 0.0], [1.0, 0.2], [0.0, 1e-12]]], dtype=torch.float64)
     found = absence.log_probability(field_for(probs))
     assert found[0].exp().tolist() == pytest.approx([1, 0, 1])
-    assert absence.presence(found)[0].tolist() == pytest.approx([0, 1, 1e-12], rel=1e-12)
+    assert absence.presence(found)[0].tolist() == pytest.approx([0, 1, 1e-12], rel=1e-12, abs=0)
     large = torch.full((1, 1, 10_000), 0.01)
     assert absence.log_probability(field_for(large)).item() == -torch.inf
 
@@ -196,6 +196,33 @@ def test_labels_of_the_ascent_are_not_below_the_published_ones(metric, policy):
         before = expected_score(probs, usual, metric, method="RMA", empty=1).sum(1)
         gained += float((published.objective - before).sum())
     assert gained > 0
+
+
+@pytest.mark.parametrize("options", [{}, {"assignment": "ascent"}, {"solver": "BA"}], ids=str)
+def test_a_class_that_is_best_left_empty_gets_no_unclaimed_pixel(options):
+    seen = 0
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        probs = torch.rand(1, 3, 9, generator=generator, dtype=torch.float64)
+        probs *= torch.tensor([0.8, 0.03, 0.2]).reshape(3, 1)
+        found = RankSEG(empty=1, pruning_prob=0.0, **options).solve(probs)
+        claims = found.threshold < 1
+        if claims.any():
+            assert (found.volume[~claims] == 0).all()
+            unclaimed = ~(probs > found.threshold.unsqueeze(-1)).any(1)
+            seen += int((unclaimed.any(1) & ~claims.all(1)).sum())
+    assert seen > 5
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_ascent_knows_what_emptiness_is_worth(metric):
+    """Where every class is best left empty and some class must have the pixels."""
+    for seed in range(150):
+        generator = torch.Generator().manual_seed(seed)
+        probs = 0.4 * torch.rand(1, 3, 4, generator=generator, dtype=torch.float64)
+        published = RankSEG(metric, empty=1, pruning_prob=0.0).solve(probs)
+        climbed = RankSEG(metric, empty=1, pruning_prob=0.0, assignment="ascent").solve(probs)
+        assert (climbed.objective >= published.objective).all()
 
 
 @pytest.mark.parametrize("options", EVERY_WAY, ids=str)
