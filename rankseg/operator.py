@@ -28,35 +28,35 @@ def as_text(settings: Settings) -> str:
     return json.dumps(asdict(settings))
 
 
-def predict(values: Tensor, settings: str, valid_mask: Tensor | None) -> Tensor:
+def predict(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Tensor:
     """Masks or labels, as one node of a graph."""
     found: Tensor = _predict(values.detach(), settings, valid_mask)  # operators have no gradient
     return found
 
 
-def solve(values: Tensor, settings: str, valid_mask: Tensor | None) -> Segmentation:
+def solve(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Segmentation:
     """Masks or labels with their numbers, as one node of a graph."""
     return Segmentation(*_solve(values.detach(), settings, valid_mask))
 
 
 @torch.library.custom_op("rankseg::predict", mutates_args=())
-def _predict(values: Tensor, settings: str, valid_mask: Optional[Tensor]) -> Tensor:  # noqa: UP045
+def _predict(values: Tensor, settings: str, valid_mask: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
     return decision_for(values, _settings(settings), valid_mask).prediction().contiguous()
 
 
 @torch.library.custom_op("rankseg::solve", mutates_args=())
-def _solve(values: Tensor, settings: str, valid_mask: Optional[Tensor]) -> list[Tensor]:  # noqa: UP045
+def _solve(values: Tensor, settings: str, valid_mask: Optional[Tensor] = None) -> list[Tensor]:  # noqa: UP045
     found = decision_for(values, _settings(settings), valid_mask).segmentation()
     return [number.clone() for number in vars(found).values()]  # outputs may not share memory
 
 
 @_predict.register_fake
-def _(values: Tensor, settings: str, valid_mask: Tensor | None) -> Tensor:
+def _(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Tensor:
     return _no_prediction(values, settings)
 
 
 @_solve.register_fake
-def _(values: Tensor, settings: str, valid_mask: Tensor | None) -> list[Tensor]:
+def _(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> list[Tensor]:
     rows, images = values.shape[:2], values.shape[:1]
     kinds = (torch.float64, torch.float64, torch.int64, torch.bool, torch.bool)
     per_row = [values.new_empty(rows, dtype=kind) for kind in kinds]

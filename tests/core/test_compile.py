@@ -129,8 +129,10 @@ def test_operators_keep_their_word(options):
     text = operator.as_text(RankSEG(**options).settings)
     probs = torch.randn(2, 4, 5, 6).softmax(1)
     tests = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch.ops.rankseg.predict.default, (probs, text), test_utils=tests)
-    torch.library.opcheck(torch.ops.rankseg.solve.default, (probs, text), test_utils=tests)
+    for valid_mask in ([], [torch.rand(2, 5, 6) < 0.5]):
+        arguments = (probs, text, *valid_mask)
+        torch.library.opcheck(torch.ops.rankseg.predict.default, arguments, test_utils=tests)
+        torch.library.opcheck(torch.ops.rankseg.solve.default, arguments, test_utils=tests)
 
 
 def test_errors_are_those_of_eager_mode():
