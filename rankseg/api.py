@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from rankseg.fields.tiles import Here, Source
 from rankseg.result import Segmentation
 from rankseg.rule import DecisionRule
 from rankseg.solvers import Settings, settings
+from rankseg.valid_pixels import decision_for
 
 
 class RankSEG(nn.Module):
@@ -40,11 +41,24 @@ class RankSEG(nn.Module):
     smooth : float >= 0, default 0
         Pixels added to the metric's numerator and denominator. Larger values favour empty masks
         for classes of small expected volume. Not for accuracy.
-    pruning_prob : float in [0, 1], default 0.5
+    pruning_prob : float in [0, 1] or a sequence of C of them, default 0.5
         A class whose largest probability in an image is at most this is taken to be absent from
         the image and skipped (``Segmentation.active`` tells). It decides whole classes: where
-        probabilities are low everywhere, lower it. Argmax, TR and accuracy skip nothing. It is
-        compared in the type of ``probs``, as is ``threshold``.
+        probabilities are low everywhere, lower it; a sequence has a number for each class.
+        Argmax, TR and accuracy skip nothing. It is compared in the type of ``probs``, as is
+        ``threshold``.
+    class_weights : sequence of C numbers >= 0, optional
+        How much each class counts. Labels maximise the weighted sum of the classes' objectives,
+        with ``metric='acc'`` exactly: each pixel goes to the largest w (p - 1/2). The masks of
+        multilabel output and ``expected_score`` do not depend on weights, ``objective`` and
+        ``bound`` do. Argmax ignores them.
+    include_background : bool, default True
+        False gives class 0 the weight 0: labels that are good for the other classes.
+    empty : {0, 1, 'nan'}, default 0
+        What a class scores that is absent from the labels and has an empty mask, 0/0. With 1 an
+        empty mask is worth the probability that the class is absent, and chosen where no other is
+        worth more. With 'nan' the class does not count there: masks are those of 0, and
+        ``expected_score`` is that of images with the class. Smoothing gives 1 by itself.
     activation : {'none', 'softmax', 'sigmoid'}, default 'none'
         With ``'softmax'`` (over the classes) or ``'sigmoid'`` the input is logits. They become
         probabilities where they are read, in at least float32, without an array of their own
@@ -59,15 +73,16 @@ class RankSEG(nn.Module):
         ``predict`` and ``solve`` then take the batch as one image (numbers per class are (1, C));
         for more than a batch, see ``decide``. RMA, argmax, TR and accuracy.
     **solver_params
-        Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no class claims
-        goes to the active class that gains most, 'void': it gets ``void_index``), ``void_index``
-        (int that is no class, default 255), ``assignment`` ('published': each pixel goes where it
-        gains most after classes were decided alone; 'ascent': from there labels climb the sum of
-        the classes' objectives, which never falls, at some twice the time). One channel has no
-        unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default
-        1e-4), the probability left out of the distribution of the label count. TR: ``threshold``
-        (default 0.5). Metrics: ``beta`` (default 1) of F-beta; ``alpha`` and ``beta`` (default
-        0.5) of Tversky; RMA, argmax and TR serve these two.
+        Labels: ``ignore_index`` (any int, default 255), the label of pixels that a ``valid_mask``
+        leaves out. Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no
+        class claims goes to the active class that gains most, 'void': it gets ``void_index``),
+        ``void_index`` (int that is no class, default 255), ``assignment`` ('published': each pixel
+        goes where it gains most after classes were decided alone; 'ascent': from there labels climb
+        the sum of the classes' objectives, which never falls, at some twice the time). One channel
+        has no unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default 1e-4), the probability left out
+        of the distribution of the label count. TR: ``threshold`` (default 0.5). Metrics: ``beta``
+        (default 1) of F-beta; ``alpha`` and ``beta`` (default 0.5) of Tversky; RMA, argmax and TR
+        serve these two.
 
     Raises
     ------
@@ -104,8 +119,11 @@ class RankSEG(nn.Module):
         output_mode: str = "multiclass",
         solver: str = "RMA",
         smooth: float = 0.0,
-        pruning_prob: float = 0.5,
+        pruning_prob: float | Sequence[float] = 0.5,
         *,
+        class_weights: Sequence[float] | None = None,
+        include_background: bool = True,
+        empty: float | str = 0,
         activation: str = "none",
         backend: str = "auto",
         aggregation: str = "image",
@@ -113,15 +131,18 @@ class RankSEG(nn.Module):
     ) -> None:
         super().__init__()
         self._settings = settings(
-            metric,
-            output_mode,
-            solver,
-            smooth,
-            pruning_prob,
-            activation,
-            backend,
-            aggregation,
-            solver_params,
+            metric=metric,
+            output_mode=output_mode,
+            solver=solver,
+            smooth=smooth,
+            pruning_prob=pruning_prob,
+            class_weights=class_weights,
+            include_background=include_background,
+            empty=empty,
+            activation=activation,
+            backend=backend,
+            aggregation=aggregation,
+            given=solver_params,
         )
         self._settings_text = operator.as_text(self._settings)
 
@@ -136,11 +157,11 @@ class RankSEG(nn.Module):
         shown = {name: value for name, value in vars(chosen).items() if name != "parameters"}
         return ", ".join(f"{k}={v!r}" for k, v in [*shown.items(), *chosen.parameters])
 
-    def forward(self, probs: Tensor) -> Tensor:
+    def forward(self, probs: Tensor, valid_mask: Tensor | None = None) -> Tensor:
         """Same as ``predict``."""
-        return self.predict(probs)
+        return self.predict(probs, valid_mask)
 
-    def predict(self, probs: Tensor) -> Tensor:
+    def predict(self, probs: Tensor, valid_mask: Tensor | None = None) -> Tensor:
         """Decide every image of a batch.
 
         Parameters
@@ -149,6 +170,9 @@ class RankSEG(nn.Module):
             Probability of each class at each pixel, one spatial dimension or more. Multiclass
             output does not need them to sum to one. Never modified. With an ``activation``:
             logits; -inf rules a class out.
+        valid_mask : Tensor, bool (B, *spatial) or (B, 1, *spatial), optional
+            False where pixels count for nothing: padding, void, nodata. Their values may be
+            anything, NaN included; masks are False there, labels ``ignore_index``.
 
         Returns
         -------
@@ -159,23 +183,23 @@ class RankSEG(nn.Module):
         Raises
         ------
         TypeError
-            If ``probs`` is no dense floating-point tensor.
+            If ``probs`` is no dense floating-point tensor, or ``valid_mask`` not bool.
         ValueError
             If it has the wrong shape, or a value is NaN or outside [0, 1]; the message gives the
             range seen.
         """
         if operator.is_tracing():
-            return operator.predict(probs, self._settings_text)
-        return decision_on(probs, self._settings).prediction()
+            return operator.predict(probs, self._settings_text, valid_mask)
+        return decision_for(probs, self._settings, valid_mask).prediction()
 
-    def solve(self, probs: Tensor) -> Segmentation:
+    def solve(self, probs: Tensor, valid_mask: Tensor | None = None) -> Segmentation:
         """Decide, and say how good the result is expected to be.
 
         Takes what ``predict`` takes and costs one to a few passes over ``probs`` more.
         """
         if operator.is_tracing():
-            return operator.solve(probs, self._settings_text)
-        return decision_on(probs, self._settings).segmentation()
+            return operator.solve(probs, self._settings_text, valid_mask)
+        return decision_for(probs, self._settings, valid_mask).segmentation()
 
     def decide(
         self, probs: Tensor | Iterable[Tensor] | Source, *, one_pass: bool = False

@@ -68,11 +68,13 @@ def ascent(field: Field, objective: Objective, start: LabelRule) -> LabelRule:
 def _first_order(gain: Gain, like: LabelRule, climbing: Tensor) -> LabelRule:
     """Every pixel to the largest affine gain among the classes that may have it.
 
-    Where nobody is eligible, pixels without a positive gain are nobody's.
+    Where nobody is eligible, pixels without a positive gain are nobody's; a class that counts for
+    nothing, whose gain is 0 everywhere, goes on claiming what it did.
     """
     wanted = climbing.unsqueeze(1)
     free = like.eligible.any(1, keepdim=True)
-    worth = (gain.offset / gain.slope).nan_to_num(nan=NOTHING)  # a gain of 0 is nobody's
+    worth = gain.offset / gain.slope
+    worth = torch.where(worth.isnan(), like.claim, worth)
     claim = torch.where(wanted & ~free & (like.claim < NOTHING), worth, NOTHING)
     eligible = wanted & like.eligible
     return LabelRule(claim, eligible, gain.slope, gain.offset, gain.bend, like.void_index)
@@ -97,6 +99,17 @@ def argmax(field: Field) -> LabelRule:
     mu = field.totals().mu
     gain = Gain(slope=torch.ones_like(mu), offset=torch.zeros_like(mu), bend=torch.zeros_like(mu))
     return _rule(gain, torch.full_like(mu, NOTHING), torch.ones_like(mu, dtype=torch.bool))
+
+
+def most_accurate(field: Field, weight: Tensor) -> LabelRule:
+    """Labels with the largest weighted sum of the classes' accuracies; weights of at most 1.
+
+    A pixel that class c gets adds w_c (2 p_c - 1)/n, so the largest w_c (p_c - 1/2) gets it. Half
+    a pixel is added to all: under equal weights that leaves p itself, and argmax to the last bit.
+    """
+    slope = weight.expand_as(field.totals().mu)
+    gain = Gain(slope, (slope - 1) / 2, torch.zeros_like(slope))
+    return _rule(gain, torch.full_like(slope, NOTHING), torch.ones_like(slope, dtype=torch.bool))
 
 
 def _rule(gain: Gain, claim: Tensor, eligible: Tensor, void_index: int = 0) -> LabelRule:

@@ -162,8 +162,9 @@ def void_index(decided: RankSEG | DecisionRule) -> int | None:
 
 def takes_tiles(decide: RankSEG) -> bool:
     """Whether the solver decides an image in parts."""
+    chosen = decide.settings
     try:
-        validation.tiles_are_served(decide.settings.solver, decide.settings.metric)
+        validation.tiles_are_served(chosen.solver, chosen.metric, chosen.empty)
     except ValueError:
         return False
     return True

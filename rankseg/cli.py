@@ -149,6 +149,15 @@ def _decider(**options: Any) -> RankSEG:
         return RankSEG(**{name: value for name, value in options.items() if value is not None})
 
 
+def _numbers(option: str, text: str, *, several: bool = False) -> float | list[float]:
+    """One number, or a list where there are commas or several are asked for."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        fail(f"{option} must be a number or numbers with commas between; got {text!r}", USAGE)
+    return numbers if several or "," in text else numbers[0]
+
+
 @app.command()
 def predict(
     context: typer.Context,
@@ -219,9 +228,33 @@ def predict(
         float, typer.Option(help="Pixels added to the metric's numerator and denominator.")
     ] = 0.0,
     pruning_prob: Annotated[
-        float,
-        typer.Option(help="A class whose largest probability is at most this is skipped."),
-    ] = 0.5,
+        str,
+        typer.Option(
+            metavar="NUMBER|A,B,...",
+            help="A class whose largest probability is at most this is skipped; with commas, one "
+            "number for each class.",
+        ),
+    ] = "0.5",
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...", help="How much each class counts in the sum that labels maximise."
+        ),
+    ] = None,
+    include_background: Annotated[
+        bool,
+        typer.Option(
+            "--include-background/--no-include-background",
+            help="Whether class 0 counts in that sum.",
+        ),
+    ] = True,
+    empty: Annotated[
+        str,
+        typer.Option(
+            metavar="0|1|nan",
+            help="What an absent class with an empty mask scores; nan: it does not count.",
+        ),
+    ] = "0",
     assignment: Annotated[
         str | None,
         typer.Option(
@@ -315,7 +348,10 @@ def predict(
         output_mode=output_mode,
         solver=solver,
         smooth=smooth,
-        pruning_prob=pruning_prob,
+        pruning_prob=_numbers("--pruning-prob", pruning_prob),
+        class_weights=class_weights and _numbers("--class-weights", class_weights, several=True),
+        include_background=include_background,
+        empty=int(empty) if empty in ("0", "1") else empty,
         activation=activation.value,
         aggregation=aggregation.value,
         assignment=assignment,

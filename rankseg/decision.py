@@ -12,10 +12,19 @@ from rankseg import assignment, validation
 from rankseg.cached import cached_property
 from rankseg.fields import Best, Field, LabelRule, Selection, field_for
 from rankseg.fields.tiles import UNIT, Here, How, Source, TiledField, representable, sketch
-from rankseg.objectives import Accuracy, Dice, IoU, objective_for, ratio_family
+from rankseg.objectives import (
+    Accuracy,
+    Dice,
+    IoU,
+    Objective,
+    Weighted,
+    WithEmpty,
+    objective_for,
+    ratio_family,
+)
 from rankseg.result import Segmentation
 from rankseg.rule import DecisionRule
-from rankseg.solvers import Settings, by_row, one_pass, pointwise, rma
+from rankseg.solvers import Settings, absence, by_row, one_pass, pointwise, rma
 from rankseg.solvers.by_row import Method
 from rankseg.solvers.rows import Rows, as_rows
 
@@ -30,8 +39,9 @@ nearly tied probability can lose more (docs/choosing-a-solver.md).
 def decision_on(values: object, settings: Settings) -> Decision:
     """Decision on a tensor that has yet to be checked: its images each alone, or as one."""
     tensor = validation.pixel_tensor(values, settings.activation)
+    _check_classes(settings, tensor.shape[1])
     if settings.aggregation == "dataset" and len(tensor) > 1:
-        return Together(tensor, settings)
+        return Together([tensor], settings)
     field = field_for(tensor, settings.activation, settings.backend)
     best = _best_at_once(field, settings)
     totals = field.totals()
@@ -41,7 +51,7 @@ def decision_on(values: object, settings: Settings) -> Decision:
 
 def decision_on_tiles(source: Source, settings: Settings) -> Decision:
     """Decision on all pixels of a source of tiles as one image."""
-    validation.tiles_are_served(settings.solver, settings.metric)
+    validation.tiles_are_served(settings.solver, settings.metric, settings.empty)
     return Decision(settings, _tiled(source, settings))
 
 
@@ -55,7 +65,11 @@ def rule_of_one_pass(source: Source, settings: Settings) -> DecisionRule:
     extent = found.extent
     validation.some_pixels(extent.pixels)
     validation.probability_range(extent.lowest, extent.peak, settings.activation)
-    active = extent.peak > representable(settings.pruning_prob, extent, how)
+    _check_classes(settings, extent.peak.shape[1])
+    limits = [
+        representable(number, extent, how) for number in _pruning(settings, extent.peak.shape[1])
+    ]
+    active = extent.peak > torch.tensor(limits, dtype=torch.float64)
     volume, selected_sum = found.bins[0], found.bins[1] / UNIT
     coarse = one_pass.solve(volume, selected_sum, 0.5 / UNIT, family, active)
     threshold, regret = (tuple(row[0].tolist()) for row in (coarse.threshold, coarse.regret))
@@ -69,6 +83,7 @@ def _how(settings: Settings) -> How:
 
 def _tiled(source: Source, settings: Settings) -> Field:
     field = TiledField(source, _how(settings))
+    _check_classes(settings, field.classes)
     validation.some_pixels(field.pixels)
     validation.probability_range(field.extent.lowest, field.extent.peak, settings.activation)
     return cast(Field, field)  # the solvers served ask it for sums only
@@ -80,8 +95,35 @@ def _best_at_once(field: Field, settings: Settings) -> Best | None:
     family = ratio_family(settings.metric, settings.smooth, parameters)
     if settings.solver != "RMA" or family is None:
         return None
-    limit = field.representable(settings.pruning_prob)
-    return field.best(family, limit, masks=settings.output_mode == "multilabel")
+    masks = settings.output_mode == "multilabel" and settings.empty != 1  # which empties some
+    return field.best(family, _limit(settings, field), masks)
+
+
+def _check_classes(settings: Settings, classes: int) -> None:
+    validation.one_for_each_class("pruning_prob", settings.pruning_prob, classes)
+    validation.one_for_each_class("class_weights", settings.class_weights, classes)
+    validation.background_leaves_a_class(settings.include_background, classes)
+
+
+def _weights(settings: Settings, field: Field) -> Tensor | None:
+    """How much each class counts, float64 (C,); None where all count alike."""
+    if settings.class_weights is None and settings.include_background:
+        return None
+    weights = list(settings.class_weights or (1.0,) * field.classes)
+    if not settings.include_background:
+        weights[0] = 0.0
+    return torch.tensor(weights, dtype=torch.float64, device=field.device)
+
+
+def _limit(settings: Settings, field: Field) -> Tensor:
+    """Peak of each class up to which it is skipped, float64 (C,)."""
+    limits = [field.representable(number) for number in _pruning(settings, field.classes)]
+    return torch.tensor(limits, dtype=torch.float64, device=field.device)
+
+
+def _pruning(settings: Settings, classes: int) -> tuple[float, ...]:
+    given = settings.pruning_prob
+    return given if isinstance(given, tuple) else (given,) * classes
 
 
 class Decision:
@@ -99,6 +141,7 @@ class Decision:
             field.pixels,
             settings.metric_parameters,
         )
+        self.weights = _weights(settings, field)
 
     def prediction(self) -> Tensor:
         """Masks or labels, as configured."""
@@ -114,20 +157,27 @@ class Decision:
         """Prediction, with the objective of every region and a bound on their sum."""
         if self.settings.aggregation == "dataset":
             validation.some_pixels(self.totals.mu.shape[0])
-        prediction = self.prediction()
+        return self.report(self.prediction())
+
+    def report(self, prediction: Tensor) -> Segmentation:
+        """The prediction with its numbers."""
         region = self.rows.region if self.rule is None else self._measure(self.rule, prediction)
         score = self.rows.score if self.rule is None else self._label_scores(prediction, region)
         threshold = self.rows.threshold
+        if self.settings.empty == "nan":
+            expected = score / absence.presence(absence.log_probability(self.field))
+        else:
+            expected = score
         if self.rule is not None and self._every_pixel_alone:
             threshold = torch.full_like(threshold, torch.nan)
         return Segmentation(
             prediction=prediction,
-            expected_score=score,
+            expected_score=expected,
             threshold=threshold,
             volume=region.volume,
             exact=self._exact,
             active=self.rows.active,
-            objective=score.sum(1),
+            objective=self._total(score),
             bound=self._bound(),
         )
 
@@ -150,14 +200,13 @@ class Decision:
     def rows(self) -> Rows:
         """Every class decided on its own."""
         if self.best is not None:
-            return as_rows(self.objective, self.best.threshold, self.best.region, self.best.active)
+            cut, region, active = self.best.threshold, self.best.region, self.best.active
+            return self._or_empty(as_rows(self.objective, cut, region, active))
         if self.settings.solver == "TR":
-            cut = self.field.representable(self.settings.parameter("threshold"))
-            return pointwise.solve(self.field, self.objective, cut)
+            return self._cut_at(self.field.representable(self.settings.parameter("threshold")))
         if self._every_pixel_alone:
-            return pointwise.solve(self.field, self.objective, 0.5)
-        limit = self.field.representable(self.settings.pruning_prob)
-        return self._best_rows(self.totals.peak > limit)
+            return self._cut_at(0.5)
+        return self._best_rows(self.totals.peak > _limit(self.settings, self.field))
 
     @cached_property
     def rule(self) -> LabelRule | None:
@@ -165,15 +214,48 @@ class Decision:
         if self.settings.output_mode == "multilabel" or self.totals.mu.shape[1] == 1:
             return None
         if self._every_pixel_alone:
-            return assignment.argmax(self.field)
+            return self._label_of_every_pixel()
         void_index = None
         if self.settings.parameter("unassigned_policy") == "void":
             void_index = self.settings.parameter("void_index")
             validation.void_index_is_no_class(void_index, self.totals.mu.shape[1])
-        published = assignment.published(self.field, self.objective, self.rows, void_index)
+        rows = self.rows if self._absent is None else absence.claimers(self.rows)
+        published = assignment.published(self.field, self._counted, rows, void_index)
         if self.settings.parameter("assignment") == "published":
             return published
-        return self._not_below(published, assignment.ascent(self.field, self.objective, published))
+        return self._not_below(published, assignment.ascent(self.field, self._counted, published))
+
+    def _cut_at(self, threshold: float) -> Rows:
+        rows = pointwise.solve(self.field, self.objective, threshold)
+        return rows if self._absent is None else absence.empty_scored(rows, self._absent)
+
+    def _or_empty(self, rows: Rows) -> Rows:
+        """Best rows, the empty mask among them where it has a score."""
+        return rows if self._absent is None else absence.empty_if_better(rows, self._absent)
+
+    @cached_property
+    def _absent(self) -> Tensor | None:
+        """Score of every row's empty mask; None where that is the objective's own."""
+        return absence.log_probability(self.field).exp() if self.settings.empty == 1 else None
+
+    def _label_of_every_pixel(self) -> LabelRule:
+        if self.weights is None or self.settings.solver == "argmax":
+            return assignment.argmax(self.field)
+        return assignment.most_accurate(self.field, self.weights / self.weights.max())
+
+    @property
+    def _counted(self) -> Objective:
+        """Objective that labels maximise the sum of; the largest weight is 1, whatever the unit."""
+        counted: Objective = self.objective
+        if self._absent is not None:
+            counted = WithEmpty(counted, self._absent)
+        if self.weights is not None:
+            counted = Weighted(counted, self.weights / self.weights.max())
+        return counted
+
+    def _total(self, score: Tensor) -> Tensor:
+        """Sum over the classes, each as much as it counts."""
+        return (score if self.weights is None else score * self.weights).sum(1)
 
     def _not_below(self, first: LabelRule, second: LabelRule) -> LabelRule:
         """The second rule, in images whose objective it does not lower.
@@ -182,7 +264,7 @@ class Decision:
         """
         if self._method is None:
             return second
-        score = [self._score_of(rule).sum(1) for rule in (first, second)]
+        score = [self._total(self._score_of(rule)) for rule in (first, second)]
         return second.where(score[1] > score[0], first)
 
     def _score_of(self, rule: LabelRule) -> Tensor:
@@ -223,16 +305,22 @@ class Decision:
         if isinstance(self.objective, Accuracy):
             return pointwise.solve(self.field, self.objective, 0.5)
         if self._method is None or not isinstance(self.objective, (Dice, IoU)):
-            return rma.solve(self.field, self.objective, active)
+            return self._or_empty(rma.solve(self.field, self.objective, active))
         wanted = self._one_by_one
         alone = by_row.solve(self.field, self.objective, active, wanted, self._method)
         if self.settings.solver != "auto":
-            return alone
+            return self._or_empty(alone)
         together = rma.solve(self.field, self.objective, active & ~self._one_by_one)
-        return alone.where(self._one_by_one, together)
+        return self._or_empty(alone.where(self._one_by_one, together))
 
     def _label_scores(self, labels: Tensor, region: Selection) -> Tensor:
         """Objective of every class's region in a label map."""
+        score = self._scores_of_regions(labels, region)
+        if self._absent is None:
+            return score
+        return absence.empty_scores(score, region.volume, self._absent)
+
+    def _scores_of_regions(self, labels: Tensor, region: Selection) -> Tensor:
         score = self.objective.value(region.selected_sum, region.volume)
         if self._method is None or not isinstance(self.objective, (Dice, IoU)):
             return score
@@ -246,7 +334,7 @@ class Decision:
         return torch.where(self._one_by_one, alone, score)
 
     def _bound(self) -> Tensor:
-        """Sum over classes of the best score: what no prediction with these classes exceeds.
+        """Weighted sum of the classes' best scores: no prediction with these classes exceeds it.
 
         A skipped class keeps the score of its empty mask, unless all of an image's classes were
         skipped and its pixels are still given to them.
@@ -256,19 +344,24 @@ class Decision:
         idle = ~best.active.any(1, keepdim=True)
         if self.rule is not None and bool((idle & self.rule.eligible).any()):
             best = self._best_rows(idle & self.rule.eligible).where(idle, best)
-        return best.score.sum(1)
+        return self._total(best.score)
 
 
 class Together(Decision):
-    """The images of one batch, decided as one; numbers per row are (1, C)."""
+    """Tensors of any shape, the images of a batch say, as one; numbers per row are (1, C)."""
 
-    def __init__(self, values: Tensor, settings: Settings) -> None:
-        self.values = values
-        super().__init__(settings, _tiled(Here([values]), settings))
+    def __init__(self, tiles: list[Tensor], settings: Settings) -> None:
+        self.tiles = tiles
+        super().__init__(settings, _tiled(Here(tiles), settings))
+
+    def predictions(self) -> list[Tensor]:
+        """Masks or labels of every tile, by the rule of all."""
+        rule = self.decision_rule()
+        return [rule.on(tile, self.settings.backend) for tile in self.tiles]
 
     def prediction(self) -> Tensor:
-        """Masks or labels of every image, by the rule of all."""
-        return self.decision_rule().on(self.values, self.settings.backend)
+        """Masks or labels of every image."""
+        return torch.cat(self.predictions())
 
     def _measure(self, rule: LabelRule, labels: Tensor) -> Selection:
         return self.field.regions(rule)  # of all images together

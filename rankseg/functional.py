@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,16 +16,20 @@ def rankseg(
     output_mode: str = "multiclass",
     solver: str = "RMA",
     smooth: float = 0.0,
-    pruning_prob: float = 0.5,
+    pruning_prob: float | Sequence[float] = 0.5,
     *,
+    class_weights: Sequence[float] | None = None,
+    include_background: bool = True,
+    empty: float | str = 0,
     activation: str = "none",
     backend: str = "auto",
     aggregation: str = "image",
+    valid_mask: Tensor | None = None,
     **solver_params: Any,
 ) -> Tensor:
     """Labels or masks whose expected metric is largest; ``RankSEG(...)(probs)`` in one call.
 
-    Parameters and errors are those of :class:`rankseg.RankSEG`.
+    Parameters and errors are those of :class:`rankseg.RankSEG` and its ``predict``.
 
     Examples
     --------
@@ -38,9 +43,12 @@ def rankseg(
         solver=solver,
         smooth=smooth,
         pruning_prob=pruning_prob,
+        class_weights=class_weights,
+        include_background=include_background,
+        empty=empty,
         activation=activation,
         backend=backend,
         aggregation=aggregation,
         **solver_params,
     )
-    return decide.predict(probs)
+    return decide.predict(probs, valid_mask)

@@ -55,7 +55,9 @@ class LinearFractional:
         value = _ratio(numerator, denominator)
         slope = _ratio(self.gain + self.overlap * value, denominator)
         offset = _ratio(self.price * value, denominator)
-        return Gain(slope, offset, torch.zeros_like(slope))
+        # of an empty region of nothing (IoU): infinite, and times a pixel's 0 that would be NaN
+        largest = torch.finfo(slope.dtype).max
+        return Gain(slope.clamp(max=largest), offset.clamp(max=largest), torch.zeros_like(slope))
 
     def scaled(self, share: float) -> LinearFractional:
         """Ratio with the same values when S and V count a share of the pixels only."""
@@ -107,8 +109,12 @@ class Gain:
     bend: Tensor
 
     def times(self, weight: Tensor) -> Gain:
-        """Gain of an objective that counts so much."""
-        return Gain(weight * self.slope, weight * self.offset, self.bend)
+        """Gain of an objective that counts so much; nothing, of one that does not count."""
+        slope, offset = (
+            (weight * numbers).masked_fill(weight == 0, 0.0)
+            for numbers in (self.slope, self.offset)
+        )  # 0 times an infinite gain would be NaN
+        return Gain(slope, offset, self.bend)
 
 
 class Objective(Protocol):
@@ -125,6 +131,47 @@ class Objective(Protocol):
     def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
         """Gain of a pixel to first order, affine in p: what many pixels change together."""
         ...
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """An objective of which each class counts so much, weights (C,): what labels maximise."""
+
+    objective: Objective
+    weight: Tensor
+
+    def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
+        """Objective of a region, as much as it counts."""
+        return self.weight * self.objective.value(selected_sum, volume)
+
+    def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """Gain of one more pixel, as much as it counts."""
+        return self.objective.gain(selected_sum, volume).times(self.weight)
+
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """First-order gain, as much as it counts."""
+        return self.objective.tangent(selected_sum, volume).times(self.weight)
+
+
+@dataclass(frozen=True)
+class WithEmpty:
+    """An objective whose empty region has a score of its own, (B, C)."""
+
+    objective: Objective
+    empty: Tensor
+
+    def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
+        """Objective of a region, or the score of the empty one."""
+        value = self.objective.value(selected_sum, volume)
+        return torch.where(volume == 0, self.empty, value)
+
+    def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """Gain of one more pixel, in a region that is not empty."""
+        return self.objective.gain(selected_sum, volume)
+
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """First-order gain, in a region that is not empty."""
+        return self.objective.tangent(selected_sum, volume)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
-from rankseg.decision import decision_on
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings
+from rankseg.valid_pixels import decision_for
 
 
 def is_tracing() -> bool:
@@ -27,35 +28,35 @@ def as_text(settings: Settings) -> str:
     return json.dumps(asdict(settings))
 
 
-def predict(values: Tensor, settings: str) -> Tensor:
+def predict(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Tensor:
     """Masks or labels, as one node of a graph."""
-    found: Tensor = _predict(values.detach(), settings)  # operators have no gradient
+    found: Tensor = _predict(values.detach(), settings, valid_mask)  # operators have no gradient
     return found
 
 
-def solve(values: Tensor, settings: str) -> Segmentation:
+def solve(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Segmentation:
     """Masks or labels with their numbers, as one node of a graph."""
-    return Segmentation(*_solve(values.detach(), settings))
+    return Segmentation(*_solve(values.detach(), settings, valid_mask))
 
 
 @torch.library.custom_op("rankseg::predict", mutates_args=())
-def _predict(values: Tensor, settings: str) -> Tensor:
-    return decision_on(values, _settings(settings)).prediction().contiguous()
+def _predict(values: Tensor, settings: str, valid_mask: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
+    return decision_for(values, _settings(settings), valid_mask).prediction().contiguous()
 
 
 @torch.library.custom_op("rankseg::solve", mutates_args=())
-def _solve(values: Tensor, settings: str) -> list[Tensor]:
-    found = decision_on(values, _settings(settings)).segmentation()
+def _solve(values: Tensor, settings: str, valid_mask: Optional[Tensor] = None) -> list[Tensor]:  # noqa: UP045
+    found = decision_for(values, _settings(settings), valid_mask).segmentation()
     return [number.clone() for number in vars(found).values()]  # outputs may not share memory
 
 
 @_predict.register_fake
-def _(values: Tensor, settings: str) -> Tensor:
+def _(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Tensor:
     return _no_prediction(values, settings)
 
 
 @_solve.register_fake
-def _(values: Tensor, settings: str) -> list[Tensor]:
+def _(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> list[Tensor]:
     together = _settings(settings).aggregation == "dataset"
     images = 1 if together else values.shape[0]
     rows = (images, values.shape[1])
@@ -73,5 +74,9 @@ def _no_prediction(values: Tensor, settings: str) -> Tensor:
 
 
 def _settings(text: str) -> Settings:
-    fields = json.loads(text)
-    return Settings(**{**fields, "parameters": tuple(map(tuple, fields["parameters"]))})
+    return Settings(**{name: _tuples(value) for name, value in json.loads(text).items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only; settings are made of tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -17,7 +17,8 @@ class Segmentation:
         Labels int64 (B, *spatial) for multiclass, masks bool (B, C, *spatial) for multilabel.
     expected_score : Tensor, float64 (B, C)
         Objective of each row's final region: the solver's approximation of the expected metric,
-        0 to 1, larger is better. It is as trustworthy as the probabilities are calibrated.
+        0 to 1, larger is better. It is as trustworthy as the probabilities are calibrated. With
+        ``empty='nan'``: the expectation given that the class is there; NaN where it cannot be.
     threshold : Tensor, float64 (B, C)
         The cut each class was decided at on its own: a pixel is claimed when its probability is
         strictly larger. 1.0 claims nothing; NaN where the rule has no cut (``argmax``).
@@ -31,11 +32,12 @@ class Segmentation:
         False where the class was skipped because its largest probability is at most
         ``pruning_prob``.
     objective : Tensor, float64 (B,)
-        Sum of ``expected_score`` over the classes.
+        Sum of ``expected_score`` over the classes, each times its weight; with ``empty='nan'``
+        also times the probability that the class is there (one that does not count adds nothing).
     bound : Tensor, float64 (B,)
         No prediction that uses the same classes has a larger ``objective`` (up to rounding): the
-        sum over classes of the best score each could have alone. The distance to it is what
-        disagreement between the classes has cost at most.
+        sum over classes of the best score each could have alone, times its weight. The distance to
+        it is what disagreement between the classes has cost at most.
     """
 
     prediction: Tensor

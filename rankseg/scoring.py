@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from rankseg import validation
 from rankseg.fields import Field, Selection, field_for
 from rankseg.objectives import Dice, IoU, objective_for
-from rankseg.solvers import METRICS, by_row, metric_parameters
+from rankseg.solvers import METRICS, absence, by_row, metric_parameters
 from rankseg.solvers.by_row import Method
+from rankseg.valid_pixels import valid_images
 
 METHODS = ("exact", "RMA", "BA", "TRNA")
 
@@ -20,6 +23,9 @@ def expected_score(
     metric: str = "dice",
     method: str = "exact",
     smooth: float = 0.0,
+    *,
+    empty: float | str = 0,
+    valid_mask: Tensor | None = None,
     **metric_params: float,
 ) -> Tensor:
     """Expected Dice, IoU or accuracy of a mask or label map, for each image and class.
@@ -44,6 +50,11 @@ def expected_score(
         always exact.
     smooth : float >= 0, default 0
         Pixels added to numerator and denominator. With 0 an empty mask scores 0.
+    empty : {0, 1, 'nan'}, default 0
+        Score of a class that is absent from the labels and has an empty mask. With 'nan' it does
+        not count there, and the expectation is that given that the class is present.
+    valid_mask : Tensor, bool (B, *spatial) or (B, 1, *spatial), optional
+        False where pixels count for nothing; NaN may stand there.
     **metric_params
         ``beta`` of F-beta (default 1); ``alpha`` and ``beta`` of Tversky (default 0.5).
 
@@ -74,16 +85,57 @@ def expected_score(
     validation.combination("method", method, "metric", metric, serves)
     parameters = metric_parameters(metric, metric_params)
     smooth = validation.smooth(smooth, metric)
-    field = field_for(validation.pixel_tensor(probs))
+    empty = validation.empty(empty, metric, smooth)
+    probs = validation.pixel_tensor(probs)
+    prediction = validation.prediction_tensor(prediction, probs)
+    if valid_mask is None:
+        return _scores(probs, prediction, metric, method, smooth, empty, parameters)
+    valid = validation.valid_mask(valid_mask, probs)
+    images = zip(valid_images(probs, valid), valid_images(prediction, valid), strict=True)
+    scores = [
+        _scores(*_some(*image), metric, method, smooth, empty, parameters) for image in images
+    ]
+    return torch.cat([*scores, torch.empty(0, probs.shape[1], dtype=torch.float64)])
+
+
+def _some(probs: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+    """An image as it is, or a pixel of no probability and no class where it has none."""
+    if probs.shape[-1]:
+        return probs, prediction
+    pixel, nobody = (*prediction.shape[:-1], 1), 0 if prediction.dtype == torch.bool else -1
+    return probs.new_zeros(1, probs.shape[1], 1), prediction.new_full(pixel, nobody)
+
+
+def _scores(
+    probs: Tensor,
+    prediction: Tensor,
+    metric: str,
+    method: str,
+    smooth: float,
+    empty: float | str,
+    parameters: Mapping[str, float],
+) -> Tensor:
+    """Expected score of a checked prediction."""
+    field = field_for(probs)
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak)
-    masks = _Masks(validation.prediction_tensor(prediction, probs), field)
+    masks = _Masks(prediction, field)
     objective = objective_for(metric, totals.mu, smooth, field.pixels, parameters)
     if method == "RMA" or not isinstance(objective, (Dice, IoU)):
         region = masks.measure()
-        return objective.value(region.selected_sum, region.volume)
-    everyone = torch.ones_like(totals.mu, dtype=torch.bool)
-    return by_row.scores(field, objective, Method(method), masks.mask, everyone)
+        score = objective.value(region.selected_sum, region.volume)
+    else:
+        everyone = torch.ones_like(totals.mu, dtype=torch.bool)
+        score = by_row.scores(field, objective, Method(method), masks.mask, everyone)
+    return score if empty == 0 else _where_empty(score, masks, field, empty)
+
+
+def _where_empty(score: Tensor, masks: _Masks, field: Field, empty: float | str) -> Tensor:
+    """Scores under another convention for absent classes than 0."""
+    absent = absence.log_probability(field)
+    if empty == "nan":
+        return score / absence.presence(absent)
+    return absence.empty_scores(score, masks.measure().volume, absent.exp())
 
 
 class _Masks:

@@ -6,7 +6,7 @@ Inner functions trust what passed here.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -53,6 +53,86 @@ def number_in_unit_interval(argument: str, value: object) -> float:
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"{argument} must lie in [0, 1]; got {value!r}")
     return number
+
+
+def pruning_prob(value: object) -> float | tuple[float, ...]:
+    """Return a number in [0, 1], or one for each class."""
+    if isinstance(value, Real):
+        return number_in_unit_interval("pruning_prob", value)
+    numbers = _sequence("pruning_prob", value, "a number in [0, 1] or a sequence of them")
+    return tuple(number_in_unit_interval("pruning_prob of every class", n) for n in numbers)
+
+
+def _sequence(argument: str, value: object, expected: str) -> list[object]:
+    """Return what a sequence holds, arrays and tensors of one axis included; it is not empty."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(plain, Sequence) or isinstance(plain, (str, bytes)):
+        raise TypeError(f"{argument} must be {expected}; got {type(value).__name__} {value!r}")
+    if not plain:
+        raise ValueError(f"{argument} must have a number for each class; got none")
+    return list(plain)
+
+
+def one_for_each_class(argument: str, numbers: object, classes: int) -> None:
+    """Refuse a tuple of numbers of another length than there are classes."""
+    if isinstance(numbers, tuple) and len(numbers) != classes:
+        raise ValueError(
+            f"{argument} has {_count(len(numbers), 'number')}, "
+            f"probs has {_count(classes, 'class', 'classes')}: give one number for each class"
+        )
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
+def class_weights(value: object, include_background: object) -> tuple[float, ...] | None:
+    """Return how much each class counts, None for all alike; some class does."""
+    if value is None:
+        return None
+    numbers = _sequence("class_weights", value, "None or a sequence of numbers >= 0")
+    weights = tuple(number_at_least_zero("every class weight", number) for number in numbers)
+    if not any(weights):
+        raise ValueError(f"class_weights must have a number > 0; got {value!r}")
+    if not math.isfinite(sum(weights)):
+        raise ValueError(f"class_weights must have a finite sum; got {value!r}")
+    if include_background is False and not any(weights[1:]):
+        raise ValueError(
+            f"class_weights={value!r} count class 0 only, which include_background=False leaves "
+            "out: give another class a number > 0, or include the background"
+        )
+    return weights
+
+
+def empty(value: object, metric: str, smooth: float) -> float | str:
+    """Return 0, 1 or 'nan': the score of an absent class with an empty mask."""
+    known = value in (0, 1) or value == "nan" or (isinstance(value, float) and math.isnan(value))
+    if isinstance(value, bool) or not known:
+        raise ValueError(f"empty must be 0, 1 or 'nan'; got {value!r}")
+    if value != 0 and metric == "acc":
+        raise ValueError(f"metric='acc' scores absent classes like others; got empty={value!r}")
+    if value != 0 and smooth > 0:
+        raise ValueError(
+            f"smooth={smooth:g} already gives an absent class with an empty mask the score 1; got "
+            f"empty={value!r}: leave one of them 0"
+        )
+    return int(value) if value in (0, 1) else "nan"
+
+
+def yes_or_no(argument: str, value: object) -> bool:
+    """Return a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False; got {type(value).__name__} {value!r}")
+    return value
+
+
+def background_leaves_a_class(include_background: bool, classes: int) -> None:
+    """Refuse to leave out the only channel."""
+    if not include_background and classes == 1:
+        raise ValueError(
+            "include_background=False leaves nothing of probs with one channel, which is the "
+            "foreground: leave it True"
+        )
 
 
 def number_in_open_interval(argument: str, value: object) -> float:
@@ -164,6 +244,23 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
     return values.detach().as_subclass(Tensor)
 
 
+def valid_mask(mask: object, values: Tensor) -> Tensor:
+    """Check which pixels count; returns bool (B, *spatial), plain."""
+    batch, _, *spatial = values.shape
+    wanted = f"a bool tensor of shape (B, *spatial) = {(batch, *spatial)}, True where pixels count"
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"valid_mask must be {wanted}; got {type(mask).__name__}")
+    if mask.dtype != torch.bool:
+        raise TypeError(f"valid_mask must be {wanted}; got {mask.dtype}: e.g. labels != 255")
+    if tuple(mask.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
+        raise ValueError(f"valid_mask must be {wanted}; got shape {tuple(mask.shape)}")
+    if mask.device != values.device:
+        raise ValueError(
+            f"valid_mask is on {mask.device}, the values on {values.device}: move one of them"
+        )
+    return mask.detach().as_subclass(Tensor).reshape(batch, *spatial)
+
+
 def _unusual(tensor: Tensor) -> str:
     """What keeps a tensor from being a dense array of values; empty if nothing does."""
     if tensor.is_nested:
@@ -199,13 +296,18 @@ def tiles(tiles: object, once: bool) -> None:
         )
 
 
-def tiles_are_served(solver: str, metric: str) -> None:
+def tiles_are_served(solver: str, metric: str, empty: float | str) -> None:
     """Refuse solvers that need all pixels of a class at once; accuracy needs one."""
     possible = ("RMA", "argmax", "TR")
     if metric != "acc" and solver not in possible:
         raise ValueError(
             f"solver={solver!r} needs all pixels of a class in memory at once; possible for tiles "
             f"and data sets: {_choices(possible)}"
+        )
+    if empty != 0:
+        raise ValueError(
+            f"empty={empty!r} needs the probability that a class is absent, for which all its "
+            "pixels must be in memory at once; tiles and data sets take empty=0"
         )
 
 

@@ -12,16 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankseg._require import require
-from rankseg.validation import FLOAT_DTYPES, choice, re_iterable
+from rankseg.validation import FLOAT_DTYPES, choice
+from rankseg.validation import tiles as check_tiles
 
 __all__ = [
     "Activation",
     "activate",
     "check_activation",
     "check_tensor",
+    "check_tiles",
     "choice",
     "parse_size",
-    "re_iterable",
     "require",
     "resize",
 ]

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rankseg import DecisionRule, Mergeable, RankSEG
-from rankseg_integrations._common import re_iterable
+from rankseg_integrations._common import check_tiles
 
 __all__ = ["decide"]
 
@@ -80,7 +80,7 @@ class _Ranks:
         """Refuse settings that differ: ranks would ask different questions, and wait for ever."""
 
         def mine() -> Any:
-            re_iterable(self.tiles)
+            check_tiles(self.tiles, once=False)
             return rankseg.settings
 
         first, *others = self._gather(mine)

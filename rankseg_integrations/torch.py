@@ -113,18 +113,29 @@ class RankSEGHead(nn.Module):
         wanted = self.size if size is None else parse_size(size)
         return logits if wanted is None else resize(logits, wanted)
 
-    def forward(self, returned: Any, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        returned: Any,
+        size: Sequence[int] | None = None,
+        valid_mask: Tensor | None = None,
+    ) -> Tensor:
         """Labels int64 (B, *spatial), or masks bool (B, C, *spatial) for multilabel.
 
-        Takes what `probabilities` takes.
+        Takes what `probabilities` takes, and the `valid_mask` of `RankSEG.predict`, which has the
+        spatial shape of the result.
         """
-        prediction: Tensor = self.rankseg(self._logits(returned, size))
+        prediction: Tensor = self.rankseg(self._logits(returned, size), valid_mask)
         return prediction
 
     @torch.no_grad()
-    def solve(self, returned: Any, size: Sequence[int] | None = None) -> Segmentation:
+    def solve(
+        self,
+        returned: Any,
+        size: Sequence[int] | None = None,
+        valid_mask: Tensor | None = None,
+    ) -> Segmentation:
         """Return the prediction with its expected score, threshold and volume per class."""
-        return self.rankseg.solve(self._logits(returned, size))
+        return self.rankseg.solve(self._logits(returned, size), valid_mask)
 
     def extra_repr(self) -> str:
         """Show the head's settings when a model is printed."""

@@ -60,7 +60,7 @@ def score_of_mask(metric, row, mask, smooth: float = 0.0) -> float:
     return float(rma_score(metric, row[mask].sum(), mask.sum(), row.sum(), smooth))
 
 
-def published_labels(metric, probs, active, smooth=0.0, policy="max_score", void=255):
+def published_labels(metric, probs, active, smooth=0.0, policy="max_score", void=255, weights=None):
     """Published rule for one image (C, n), pixel by pixel, gains as differences of objectives.
 
     Returns labels and, per pixel, the gap between the best and the second best candidate: where
@@ -81,7 +81,8 @@ def published_labels(metric, probs, active, smooth=0.0, policy="max_score", void
             continue
         candidates = claimers or fallback
         gains = [
-            float(
+            (1.0 if weights is None else weights[c])
+            * float(
                 rma_score(metric, s1[c] + probs[c, pixel], v1[c] + 1, mu[c], smooth)
                 - rma_score(metric, s1[c], v1[c], mu[c], smooth)
             )

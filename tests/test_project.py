@@ -34,15 +34,19 @@ LAYERS = {
         *("cached", "solvers", "fields", "objectives", "validation"),
         *("generating_function", "profile", "refined_normal"),
     },
-    "scoring": {"fields", "objectives", "solvers", "validation"},
+    "scoring": {"fields", "objectives", "solvers", "valid_pixels", "validation"},
     "assignment": {"fields", "objectives", "solvers"},
     "rule": {"fields", "validation"},
     "decision": {
         *("cached", "validation", "assignment", "fields", "objectives"),
         *("result", "rule", "solvers"),
     },
-    "operator": {"decision", "result", "solvers"},
-    "api": {"decision", "fields", "operator", "result", "rule", "solvers", "validation"},
+    "valid_pixels": {"cached", "decision", "result", "solvers", "validation"},
+    "operator": {"result", "solvers", "valid_pixels"},
+    "api": {
+        *("decision", "fields", "operator", "result", "rule", "solvers"),
+        *("valid_pixels", "validation"),
+    },
     "functional": {"api"},
     "": {"api", "fields", "result", "rule", "scoring"},
 }

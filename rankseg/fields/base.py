@@ -128,11 +128,12 @@ class Field(Protocol):
         """Sum and count of {p > threshold} in each row."""
         ...
 
-    def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
+    def best(self, family: RatioFamily, limit: Tensor, masks: bool) -> Best:
         """Totals and, for rows whose peak is above the limit, the largest value of their ratio.
 
-        ``totals``, ``maximise`` and ``select`` at once, for a field that can do it in fewer visits.
-        What is found in rows with values outside [0, 1] means nothing: check the totals.
+        The limit is one number for each class, float64 (C,). ``totals``, ``maximise`` and
+        ``select`` at once, for a field that can do it in fewer visits. What is found in rows with
+        values outside [0, 1] means nothing: check the totals.
         """
         ...
 

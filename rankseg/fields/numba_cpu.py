@@ -135,7 +135,7 @@ class NumbaField(TensorField):
         flat = labels.flatten(1).contiguous().numpy()
         return self._sum(kernels.measure, self._classes_together(), flat)
 
-    def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
+    def best(self, family: RatioFamily, limit: Tensor, masks: bool) -> Best:
         """Totals and, for rows whose peak is above the limit, the largest value of their ratio."""
         if not self._row_by_row():
             return super().best(family, limit, masks)  # all rows and threads in every pass
@@ -143,7 +143,7 @@ class NumbaField(TensorField):
         numbers, cut, selected_sum = np.empty((3, *self.shape)), *np.empty((2, *self.shape))
         volume, valid = np.empty(self.shape, np.int64), np.empty(self.shape, np.bool_)
         chosen = np.empty((*self.shape, self.pixels if masks else 0), np.bool_)
-        ratio = (*family, limit)
+        ratio = (*family, _numbers(limit))
         out = (numbers, cut, selected_sum, volume, chosen, valid)
         Pieces([(0, self.pixels)], _spans(rows, ENOUGH // self.pixels)).run(
             lambda _, part, group: kernels.search(

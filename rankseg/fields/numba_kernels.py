@@ -878,8 +878,8 @@ def compete(row, bars, gain, c, claimed, winner, best):
 def search(memory, part, rows, ratio, scale, out):
     """All that a mask needs, row by row while the row is near: totals, best cut, region, mask.
 
-    Rows whose peak is at most the limit are not searched. ``masks`` may be empty. A row with a
-    value that is no probability has ``valid`` 0 and means nothing.
+    Rows whose peak is at most the limit of their class are not searched. ``masks`` may be empty. A
+    row with a value that is no probability has ``valid`` 0 and means nothing.
     """
     base, gain, weight, shift, extra, price, overlap, limit = ratio
     unit, limbs = scale
@@ -899,7 +899,7 @@ def search(memory, part, rows, ratio, scale, out):
             found = sum_above(row, cut(-1.0, row), units[0], unit, limbs)
         mu = numbers[0, b, c] = value(found, units[0], unit)
         best = (NOTHING, 0.0, np.int64(0))
-        if peak > limit and valid[b, c]:
+        if peak > limit[c] and valid[b, c]:
             terms = (base, gain, weight * (mu + shift) + extra, price, overlap)
             best = maximum(row, mu, peak, terms, units, scratch)
         cuts[b, c], selected_sum[b, c], volume[b, c] = best

@@ -81,7 +81,7 @@ class TensorField:
             sums.add((b, c), block.mul_(chosen))
         return sums.tally(volume)
 
-    def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
+    def best(self, family: RatioFamily, limit: Tensor, masks: bool) -> Best:
         """Totals and, for rows whose peak is above the limit, the largest value of their ratio."""
         totals = self.totals()
         active = totals.peak > limit

@@ -290,7 +290,7 @@ class TiledField:
         """Sum and count of each class's region under the rule."""
         return self._ask(partial(regions, self.how, self._whole, rule))
 
-    def best(self, family: RatioFamily, limit: float, masks: bool) -> Best:
+    def best(self, family: RatioFamily, limit: Tensor, masks: bool) -> Best:
         """Totals and, for classes whose peak is above the limit, the largest value of the ratio."""
         totals = self.totals()
         active = totals.peak > limit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,12 @@ ASSIGNMENTS = ("published", "ascent")
 POLICIES = ("max_score", "void")
 VOID_INDEX = 255
 
+_ALL_LABELS = {"ignore_index": VOID_INDEX}
 _LABEL_PARAMETERS = {
     "assignment": "published",
     "unassigned_policy": "max_score",
     "void_index": VOID_INDEX,
+    **_ALL_LABELS,
 }
 
 
@@ -55,7 +57,7 @@ SOLVERS: Mapping[str, Entry] = {
     "BA": _NORMAL,
     "TRNA": _NORMAL,
     "BA+TRNA": _NORMAL,
-    "argmax": Entry({"multiclass": {}}),
+    "argmax": Entry({"multiclass": _ALL_LABELS}),
     "TR": Entry({"multilabel": {"threshold": 0.5}}),
 }
 
@@ -68,7 +70,10 @@ class Settings:
     output_mode: str
     solver: str
     smooth: float
-    pruning_prob: float
+    pruning_prob: float | tuple[float, ...]
+    class_weights: tuple[float, ...] | None
+    include_background: bool
+    empty: float | str
     activation: str
     backend: str
     aggregation: str
@@ -89,7 +94,10 @@ def settings(
     output_mode: str,
     solver: str,
     smooth: float,
-    pruning_prob: float,
+    pruning_prob: float | Sequence[float],
+    class_weights: Sequence[float] | None,
+    include_background: bool,
+    empty: float | str,
     activation: str,
     backend: str,
     aggregation: str,
@@ -104,14 +112,19 @@ def settings(
     serves = [name for name in serves if metric in SOLVERS[name].metrics]
     validation.combination("solver", solver, "metric", metric, serves)
     aggregation = validation.choice("aggregation", aggregation, AGGREGATIONS)
+    smooth = validation.smooth(smooth, metric)
+    empty = validation.empty(empty, metric, smooth)
     if aggregation == "dataset":
-        validation.tiles_are_served(solver, metric)
+        validation.tiles_are_served(solver, metric, empty)
     return Settings(
         metric,
         output_mode,
         solver,
-        validation.smooth(smooth, metric),
-        validation.number_in_unit_interval("pruning_prob", pruning_prob),
+        smooth,
+        validation.pruning_prob(pruning_prob),
+        validation.class_weights(class_weights, include_background),
+        validation.yes_or_no("include_background", include_background),
+        empty,
         validation.choice("activation", activation, ACTIVATIONS),
         validation.choice("backend", backend, BACKENDS),
         aggregation,
@@ -131,6 +144,8 @@ def _parameters(
         chosen["eps"] = validation.number_in_open_interval("eps", chosen["eps"])
     if "threshold" in chosen:
         chosen["threshold"] = validation.number_in_unit_interval("threshold", chosen["threshold"])
+    if "ignore_index" in chosen:
+        chosen["ignore_index"] = validation.integer("ignore_index", chosen["ignore_index"])
     if "assignment" in chosen:
         policy = validation.choice("unassigned_policy", chosen["unassigned_policy"], POLICIES)
         chosen["unassigned_policy"] = policy

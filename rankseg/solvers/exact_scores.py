@@ -48,6 +48,16 @@ def empty_score(row: Row, smooth: float) -> float:
     return max(0.0, 1 - some)
 
 
+def log_absent(row: Row) -> float:
+    """Log of the probability that no pixel has the label, sum log(1 - p); -inf if one has for sure.
+
+    Pixels above 1/2, at most 2 mu, are kept as they are (see `profile`).
+    """
+    few, many = row.profile(0.0, 0.5), row.pixels(0.5, 1.0)
+    with np.errstate(divide="ignore"):
+        return float(few.weight @ np.log1p(-few.p) + np.log1p(-many.p).sum())
+
+
 def profile(row: Row, rule: Quadrature, low: float, high: float) -> Profile:
     """Weighted pixels of (low, high] on which log(1 - p s) and p/(1 - p s) are accurate.
 

@@ -315,3 +315,39 @@ def test_the_input_is_not_changed_and_nothing_else_is_left(run, saved, out):
     assert run("predict", saved, "--output", out)[0] == 0
     assert saved.read_bytes() == before
     assert [path.name for path in out.iterdir()] == ["image.npy"]
+
+
+def test_a_limit_for_each_class(run, saved, out, probs):
+    limits = [0.97, 0.2, 0.2]
+    typed = ("--pruning-prob", ",".join(map(str, limits)))
+    assert run("predict", saved, "--output", out, *typed)[0] == 0
+    expected = labels(probs, pruning_prob=limits)
+    assert (expected != labels(probs)).any()
+    np.testing.assert_array_equal(np.load(out / "image.npy"), expected)
+    code, text = run("predict", saved, "--output", out, "--pruning-prob", "0.5,x")
+    assert code == 2
+    assert "--pruning-prob must be a number or numbers with commas between; got '0.5,x'" in text
+
+
+def test_classes_that_count_more_or_not_at_all(run, saved, out, probs):
+    typed = ("--class-weights", "1,5,0.2", "--no-include-background", "--overwrite")
+    assert run("predict", saved, "--output", out, *typed)[0] == 0
+    expected = labels(probs, class_weights=[1, 5, 0.2], include_background=False)
+    assert (expected != labels(probs)).any()
+    np.testing.assert_array_equal(np.load(out / "image.npy"), expected)
+    code, text = run("predict", saved, "--output", out, "--class-weights", "1", "--overwrite")
+    assert code == 1
+    assert "class_weights has 1 number, probs has 3 classes" in text
+
+
+def test_what_an_absent_class_scores(run, saved, out, probs, tmp_path):
+    for empty, expected in (("1", 1), ("nan", "nan")):
+        table = tmp_path / f"{empty}.json"
+        typed = ("--empty", empty, "--overwrite", "--expected-score", table)
+        assert run("predict", saved, "--output", out, *typed)[0] == 0
+        found = [row["expected_score"] for row in json.loads(table.read_text())]
+        solved = RankSEG(empty=expected).solve(torch.from_numpy(probs)[None])
+        assert found == solved.expected_score[0].tolist()
+    code, text = run("predict", saved, "--output", out, "--empty", "two")
+    assert code == 2
+    assert "empty must be 0, 1 or 'nan'; got 'two'" in text

@@ -80,9 +80,9 @@ def test_configuration_is_frozen_and_shown():
     decide = RankSEG("iou", unassigned_policy="void")
     assert repr(decide) == (
         "RankSEG(metric='iou', output_mode='multiclass', solver='RMA', smooth=0.0, "
-        "pruning_prob=0.5, activation='none', backend='auto', aggregation='image', "
-        "assignment='published', "
-        "unassigned_policy='void', void_index=255)"
+        "pruning_prob=0.5, class_weights=None, include_background=True, empty=0, "
+        "activation='none', backend='auto', aggregation='image', "
+        "assignment='published', unassigned_policy='void', void_index=255, ignore_index=255)"
     )
     with pytest.raises(AttributeError):
         decide.settings = None

@@ -14,7 +14,17 @@ OPTIONS = [
     {"unassigned_policy": "void", "void_index": 9},
     {"metric": "tversky", "alpha": 0.3, "beta": 0.7, "smooth": 1.0},
     {"activation": "softmax"},
+    {"pruning_prob": (0.1, 0.2, 0.3, 0.4)},
+    {"class_weights": (1, 2, 0, 4), "include_background": False},
+    {"empty": "nan"},
+    {"empty": 1, "output_mode": "multilabel"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew():
+    """Dynamo compiles a function for so many configurations only, then gives up."""
+    torch._dynamo.reset()
 
 
 class Network(nn.Module):
@@ -119,11 +129,40 @@ def test_operators_keep_their_word(options):
     text = operator.as_text(RankSEG(**options).settings)
     probs = torch.randn(2, 4, 5, 6).softmax(1)
     tests = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch.ops.rankseg.predict.default, (probs, text), test_utils=tests)
-    torch.library.opcheck(torch.ops.rankseg.solve.default, (probs, text), test_utils=tests)
+    for valid_mask in ([], [torch.rand(2, 5, 6) < 0.5]):
+        arguments = (probs, text, *valid_mask)
+        torch.library.opcheck(torch.ops.rankseg.predict.default, arguments, test_utils=tests)
+        torch.library.opcheck(torch.ops.rankseg.solve.default, arguments, test_utils=tests)
 
 
 def test_errors_are_those_of_eager_mode():
     compiled = torch.compile(RankSEG(), fullgraph=True, backend="aot_eager")
     with pytest.raises(ValueError, match="probs must lie in"):
         compiled(torch.full((1, 3, 8), 1.5))
+
+
+class Masked(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.decide = RankSEG(**options)
+
+    def forward(self, probs, valid):
+        return self.decide(probs, valid)
+
+
+@pytest.mark.parametrize("options", [{"ignore_index": 7}, {"output_mode": "multilabel"}], ids=str)
+def test_a_valid_mask_goes_along(options):
+    probs = torch.randn(2, 4, 9, 9).softmax(1)
+    valid = torch.rand(2, 9, 9) < 0.5
+    model = Masked(**options).eval()
+    expected = model(probs, valid)
+    assert torch.equal(
+        torch.compile(model, fullgraph=True, backend="aot_eager")(probs, valid), expected
+    )
+    assert torch.equal(torch.export.export(model, (probs, valid)).module()(probs, valid), expected)
+
+    def solve(probs, valid):
+        return model.decide.solve(probs, valid).expected_score
+
+    compiled = torch.compile(solve, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(probs, valid), solve(probs, valid))

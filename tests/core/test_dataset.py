@@ -82,6 +82,30 @@ def over_classes(metric, labels, truth, classes):
     return (2 * both / total if metric == "dice" else both / (total - both)).mean().item()
 
 
+@pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
+def test_valid_pixels_of_all_images_as_one(mode):
+    probs = data_set(4)
+    valid = torch.rand(4, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.7
+    valid[2] = False
+    decide = RankSEG(output_mode=mode, aggregation="dataset")
+    found = decide.solve(probs, valid)
+    rest = probs.movedim(1, -1)[valid].T[None]
+    alone = RankSEG(output_mode=mode).solve(rest)
+    if mode == "multiclass":
+        assert torch.equal(found.prediction[valid], alone.prediction[0])
+        assert (found.prediction[~valid] == 255).all()
+    else:
+        assert torch.equal(found.prediction.movedim(1, -1)[valid].T, alone.prediction[0])
+        assert not found.prediction.movedim(1, -1)[~valid].any()
+    assert torch.equal(decide(probs, valid), found.prediction)
+    for name in ("expected_score", "threshold", "volume", "active", "objective", "bound"):
+        assert torch.equal(getattr(found, name), getattr(alone, name)), name
+    nowhere = torch.zeros_like(valid)
+    assert decide(probs, nowhere).float().mean() == (255 if mode == "multiclass" else 0)
+    with pytest.raises(ValueError, match="no pixels to decide on"):
+        decide.solve(probs, nowhere)
+
+
 def test_compiles():
     probs = data_set(3)
     decide = RankSEG(aggregation="dataset")

@@ -324,7 +324,7 @@ NAMES = ["-".join(map(str, [*c[:4], *c[4]])) for c in CONFIGURATIONS]
 def the_same_decision(configuration, probs):
     metric, mode, solver, smooth, more = configuration
     given = METRIC_PARAMETERS.get(metric, {}) | more
-    chosen = settings(metric, mode, solver, smooth, 0.3, "none", "auto", given)
+    chosen = settings(metric, mode, solver, smooth, 0.3, None, True, 0, "none", "auto", given)
     found, expected = (Decision(chosen, field(probs)) for field in (TritonField, TensorField))
     same(found.segmentation(), expected.segmentation(), solver)
 

@@ -135,7 +135,8 @@ def test_labels(shape, kind, dtype):
 def test_best(shape, kind, dtype, metric):
     probs = values(shape, kind, dtype)
     family = ratio_family(metric, 0.0, {})
-    for limit in (0.0, 0.5):
+    each = torch.rand(shape[1], generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for limit in (torch.zeros_like(each), torch.full_like(each, 0.5), each):
         expected = TensorField(probs).best(family, limit, masks=True)
         for name, tensor in layouts(probs, kind):
             fast = NumbaField(tensor)
@@ -168,7 +169,9 @@ def test_values_that_are_no_probabilities_show_in_the_totals(bad, dtype):
     probs[1, 1, :2] = torch.tensor([-1e-6, -0.5])  # bits of negative numbers rise as these fall
     plain = TensorField(probs).totals()
     for _, tensor in layouts(probs):
-        for ask in (NumbaField.totals, lambda f: f.best(ratio_family("dice", 0, {}), 0.5, True)):
+        limit = torch.full((3,), 0.5, dtype=torch.float64)
+        family = ratio_family("dice", 0, {})
+        for ask in (NumbaField.totals, lambda f: f.best(family, limit, True)):  # noqa: B023
             field = NumbaField(tensor)
             ask(field)
             found = field.totals()

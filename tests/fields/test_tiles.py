@@ -327,3 +327,39 @@ def test_one_pass_counts_its_own_rounding(options):
     region = mine.sum().item()
     assert region in (0, 1 << 16)
     assert rule.regret[0] >= (best if region == 0 else 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_weights": (1.0, 0.2, 5.0)},
+        {"class_weights": (1.0, 0.2, 5.0), "assignment": "ascent"},
+        {"class_weights": (1.0, 0.2, 5.0), "metric": "acc"},
+        {"include_background": False},
+        {"pruning_prob": (0.1, 0.5, 0.9)},
+    ],
+)
+def test_options_for_each_class(options):
+    probs = maps(3, 40, 50)
+    decide = RankSEG(**options)
+    rule = decide.decide(list(probs.split(9, 2)))
+    assert rule == decide.decide(probs)
+    assert torch.equal(rule(probs), decide(probs))
+    with pytest.raises(ValueError, match=r"3 numbers|has 3|one channel|1 class"):
+        RankSEG(**{"pruning_prob": (0.1, 0.5, 0.9)}).decide([maps(2, 4, 4)])
+
+
+def test_one_pass_takes_a_limit_for_each_class():
+    probs = maps(3, 40, 50)
+    decide = RankSEG(output_mode="multilabel", pruning_prob=(0.0, 1.0, 0.0))
+    rule = decide.decide([probs], one_pass=True)
+    assert rule.threshold[1] == 1.0
+    assert max(rule.threshold[0], rule.threshold[2]) < 1.0
+
+
+@pytest.mark.parametrize("empty", [1, "nan"])
+def test_scores_of_empty_masks_need_all_pixels(empty):
+    with pytest.raises(ValueError, match="needs the probability that a class is absent"):
+        RankSEG(empty=empty).decide([maps(2, 3, 3)])
+    with pytest.raises(ValueError, match="tiles and data sets take empty=0"):
+        RankSEG(empty=empty, aggregation="dataset")
