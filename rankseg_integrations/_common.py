@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ __all__ = [
     "check_tensor",
     "check_tiles",
     "choice",
+    "each_image_alone",
     "parse_size",
     "require",
     "resize",
@@ -38,6 +39,15 @@ _NO_WEIGHT = 1e-4
 def check_activation(activation: str) -> str:
     """Return the activation spelled in lower case; raise, listing the choices, if unknown."""
     return choice("activation", activation, get_args(Activation))
+
+
+def each_image_alone(options: Mapping[str, Any]) -> None:
+    """Refuse a metric over a data set, where an adapter decides one image at a time."""
+    if str(options.get("aggregation", "image")).lower() == "dataset":
+        raise ValueError(
+            "aggregation='dataset' needs all images together, and here they are decided one at a "
+            "time: find one rule with RankSEG(...).decide(probs of all images), and apply it"
+        )
 
 
 def check_tensor(name: str, tensor: Tensor) -> None:

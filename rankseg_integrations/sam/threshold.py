@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rankseg import RankSEG
-from rankseg_integrations._common import check_tensor
+from rankseg_integrations._common import check_tensor, each_image_alone
 
 # Interpolation weights that sum to 1 + 1e-7 lift a probability of 1 above 1 (measured).
 _ROUNDING = 1e-6
@@ -167,6 +167,7 @@ class ProbsThreshold(MaskThreshold):
 
 def _refuse_fixed(options: Mapping[str, object]) -> None:
     """Refuse the options of `RankSEG` that SAM's masks leave no choice about."""
+    each_image_alone(options)
     for name in ("output_mode", "activation"):
         if name in options:
             raise ValueError(

@@ -14,7 +14,8 @@ _Official: Any = require("transformers", extra="transformers").ImageSegmentation
 
 _OPTIONS = (
     *("metric", "solver", "smooth", "pruning_prob", "activation", "query_probs"),
-    *("unassigned_policy", "void_index", "eps", "alpha", "beta"),
+    *("assignment", "unassigned_policy", "void_index", "eps", "alpha", "beta"),
+    *("class_weights", "include_background", "empty"),
 )
 
 _MARK = "rankseg_"  # of our options among the official ones

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from rankseg import RankSEG
-from rankseg_integrations._common import choice
+from rankseg_integrations._common import choice, each_image_alone
 from rankseg_integrations.transformers import saved
 from rankseg_integrations.transformers.arguments import by_name
 from rankseg_integrations.transformers.checks import (
@@ -23,7 +24,10 @@ from rankseg_integrations.transformers.semantic import (
 
 _WANTED = ("outputs", "target_sizes", "size")
 _SEMANTIC = ("activation", "output_mode", "query_probs")
-_LABELS = ("assignment", "unassigned_policy", "void_index")
+_LABELS = (
+    *("assignment", "unassigned_policy", "void_index", "ignore_index"),
+    *("class_weights", "include_background"),
+)
 """Options that say nothing about the masks of instances."""
 
 
@@ -177,6 +181,8 @@ class RankSEGImageProcessor:
             return RankSEG("acc", "multilabel")  # the official result: nothing else plays a part
         ignored = (*_SEMANTIC, *_LABELS)
         options = {name: value for name, value in self.options.items() if name not in ignored}
+        if not isinstance(options.get("pruning_prob", 0.5), Real):  # one for each class
+            del options["pruning_prob"]
         try:
             return RankSEG(**options, output_mode="multilabel")
         except ValueError as error:
@@ -190,6 +196,7 @@ class RankSEGImageProcessor:
 
     def _check(self, options: dict[str, Any]) -> None:
         """Refuse options that no decision of the processor can take."""
+        each_image_alone(options)
         choice("query_probs", options.get("query_probs", QUERY_PROBS[0]), QUERY_PROBS)
         core = {name: value for name, value in options.items() if name != "query_probs"}
         core["activation"] = options.get("activation") or "none"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankseg import RankSEG
-from rankseg_integrations._common import activate, choice
+from rankseg_integrations._common import activate, choice, each_image_alone
 from rankseg_integrations.transformers.families import Family, field, recognise
 from rankseg_integrations.transformers.scores import as_probs, score_maps
 
@@ -131,6 +131,7 @@ def postprocess_semantic_segmentation(
     family = recognise(outputs, model, processor)
     activation = _activation(outputs, family, activation)
     rule = choice("query_probs", query_probs, QUERY_PROBS)
+    each_image_alone(options)
     # With an activation the core reads logits, and no array of probabilities is made.
     rankseg = RankSEG(metric, output_mode, activation=activation, **options)
     if _is_argmax(rankseg):

@@ -221,6 +221,7 @@ def test_bad_logits_are_refused(
         ({"sizes": 3}, ValueError, "no parameter 'sizes'"),
         ({"output_mode": "multiclass"}, ValueError, FIXED + "output_mode='multiclass' out"),
         ({"activation": "softmax"}, ValueError, FIXED + "activation='softmax' out"),
+        ({"aggregation": "dataset"}, ValueError, "needs all images together"),
     ],
 )
 def test_bad_settings_are_refused_at_once(

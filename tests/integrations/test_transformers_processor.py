@@ -164,11 +164,16 @@ def test_wrong_options_are_refused_at_once() -> None:
         RankSEGImageProcessor(own, sizes=1)
     with pytest.raises(ValueError, match="query_probs must be one of"):
         RankSEGImageProcessor(own, query_probs="sum")
+    with pytest.raises(ValueError, match="needs all images together"):
+        RankSEGImageProcessor(own, aggregation="dataset")
+    with pytest.raises(ValueError, match="needs all images together"):
+        postprocess_semantic_segmentation(case("segformer").outputs, aggregation="dataset")
 
 
 def test_options_of_labels_do_not_disturb_instances() -> None:
     one = case("detr")
     options = {"unassigned_policy": "void", "output_mode": "multiclass", "query_probs": "clip"}
+    options |= {"class_weights": (1.0, 2.0), "pruning_prob": (0.1, 0.2), "ignore_index": 0}
     found = wrapped("detr", **options).post_process_instance_segmentation(one.outputs)
     assert len(found) == len(one.sizes)
 
