@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import resource
 import shutil
 import sys
@@ -79,6 +80,11 @@ def write_labels(labels: da.Array, path: Path) -> None:
 
 def peak_memory() -> float:
     """Largest resident memory of this process so far, in GB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # on Linux the other number begins with that of the parent process
+        kibibytes = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if kibibytes:
+            return int(kibibytes[1]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 

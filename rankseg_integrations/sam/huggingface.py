@@ -317,7 +317,7 @@ def _fields(outputs: Any, wanted: Sequence[str]) -> dict[str, Any]:
             f"outputs must hold {', '.join(wanted)}; got {type(outputs).__name__} with "
             f"{', '.join(fields)}: {_advice(set(fields), wanted)}"
         )
-    for name in {*wanted, _OPTIONAL} & set(fields):
+    for name in [name for name in fields if name in (*wanted, _OPTIONAL)]:
         if not isinstance(fields[name], Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(fields[name]).__name__}")
         check_tensor(name, fields[name])

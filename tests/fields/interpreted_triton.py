@@ -17,7 +17,6 @@ from rankseg.fields.exact_sum import LARGEST_LIFT, Scale
 from rankseg.fields.numba_cpu import NumbaField
 from rankseg.fields.triton_cuda import TritonField, kernels
 from rankseg.objectives import Dice, FBeta, IoU, LinearFractional, Tversky
-from rankseg.solvers import settings
 
 # numpy warns of what processors do without a word: infinity - infinity, lanes that nobody reads
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -324,7 +323,7 @@ NAMES = ["-".join(map(str, [*c[:4], *c[4]])) for c in CONFIGURATIONS]
 def the_same_decision(configuration, probs):
     metric, mode, solver, smooth, more = configuration
     given = METRIC_PARAMETERS.get(metric, {}) | more
-    chosen = settings(metric, mode, solver, smooth, 0.3, None, True, 0, "none", "auto", given)
+    chosen = RankSEG(metric, mode, solver, smooth, 0.3, **given).settings
     found, expected = (Decision(chosen, field(probs)) for field in (TritonField, TensorField))
     same(found.segmentation(), expected.segmentation(), solver)
 

@@ -158,6 +158,7 @@ torch.set_num_threads(2)
 decide = RankSEG("dice", "multilabel", pruning_prob=0.0)
 image = torch.rand(1, 8, 1500, 1500)
 expected = decide(image)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 print("ready", flush=True)
 stopped = 0
 while stopped < 3:

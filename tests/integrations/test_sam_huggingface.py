@@ -677,7 +677,7 @@ def test_arrays_are_refused(family: Prompted, sam3: tuple[Any, Any]) -> None:
     outputs, sizes = run(family)
     arrays = {name: np.zeros(tensor.shape) for name, tensor in outputs.items() if "sc" in name}
     arrays["pred_masks"] = outputs.pred_masks.numpy()
-    with pytest.raises(TypeError, match=r"pred_masks must be a torch\.Tensor, got ndarray"):
+    with pytest.raises(TypeError, match=r"iou_scores must be a torch\.Tensor, got ndarray"):
         postprocess_masks(arrays, *sizes, processor=family.processor)
     arrays = {**sam3[0], "presence_logits": np.zeros((2, 1))}
     with pytest.raises(TypeError, match=r"presence_logits must be a torch\.Tensor, got ndarray"):
