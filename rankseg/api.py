@@ -245,6 +245,6 @@ def _source(probs: Tensor | Iterable[Tensor] | Source, one_pass: bool) -> Source
     if isinstance(probs, Source):
         return probs
     if isinstance(probs, Tensor):
-        return Here([probs])
+        return Here(lambda: [probs])
     validation.tiles(probs, once=one_pass)
-    return Here(probs)
+    return Here(lambda: validation.each_tile(probs))

@@ -128,10 +128,12 @@ def check_rule_file(path: Path | None, overwrite: bool) -> None:
     Raises
     ------
     ValueError
-        If the folder is missing, or something is in the way.
+        If it is no .json file, the folder is missing, or something is in the way.
     """
     if path is None:
         return
+    if path.suffix.lower() != ".json":
+        raise ValueError(f"--save-rule must end in .json, got {path}")
     if not path.parent.is_dir():
         raise ValueError(f"--save-rule: there is no folder {path.parent}")
     if path.is_dir():
@@ -217,9 +219,18 @@ class _Together:
         for job in self.jobs:
             try:
                 with open_input(job.source, self.work.reading) as opened:
-                    yield from opened
+                    yield from self._checked(opened)
             except TROUBLE as error:
                 raise FileError(f"{job.source}: {describe(error)}") from error
+
+    def _checked(self, opened: Input) -> Iterator[Tensor]:
+        """Tiles whose values are probabilities, so that the error can name the file."""
+        activation = self.work.decide.settings.activation
+        for tile in opened:
+            if activation == "none" and tile.numel():
+                low, high = tile.aminmax()
+                validation.probability_range(low, high)
+            yield tile
 
 
 def _run_one(job: Job, work: Work) -> list[dict[str, Any]]:

@@ -72,6 +72,7 @@ class Aggregation(str, Enum):
 DECIDED = {
     *("metric", "alpha", "beta", "output_mode", "solver", "smooth", "pruning_prob", "assignment"),
     *("unassigned_policy", "void_index", "eps", "threshold", "activation", "aggregation"),
+    *("class_weights", "include_background", "empty"),
 }
 """Options of predict that a saved rule has decided."""
 
@@ -332,10 +333,12 @@ def predict(
     Reads .npy, .npz, .pt, .pth; with pip install "rankseg[files]" also .safetensors, NIfTI
     (.nii, .nii.gz) and GeoTIFF (.tif, .tiff); nothing is ever unpickled. Results have the input's
     name; labels take the smallest integer type, masks are bool in the input's axis order (0 and 1
-    in NIfTI and GeoTIFF). Pixels of a GeoTIFF that lack data in any band count for nothing and get
-    the void label, or 255. Large GeoTIFFs take no more memory than small ones, but for solvers
-    other than RMA, argmax and TR and for the table. A file that fails stops no other: failures are
-    listed at the end and the exit code is 1 (2 for options that make no sense).
+    in NIfTI and GeoTIFF). Pixels of a GeoTIFF that lack data in any band (in all, where the nodata
+    value may be a probability) count for nothing and get the void label, or 255. Large GeoTIFFs
+    take no more memory than small ones when written as GeoTIFF, but for solvers other than RMA,
+    argmax and TR, for --empty and for the table. A file that fails stops no other, but with
+    --aggregation dataset; failures are listed at the end and the exit code is 1 (2 for options
+    that make no sense).
     """
     from rankseg import batch, files
     from rankseg.inputs import Reading

@@ -59,6 +59,7 @@ def rule_of_one_pass(source: Source, settings: Settings) -> DecisionRule:
     """Masks' rule from one visit of the tiles, with what it can lose."""
     family = ratio_family(settings.metric, settings.smooth, settings.metric_parameters)
     validation.one_pass_is_enough(settings.solver, settings.output_mode, family is not None)
+    validation.tiles_are_served(settings.solver, settings.metric, settings.empty)
     assert family is not None
     how = _how(settings)
     found = source.reduce(partial(sketch, how))
@@ -352,7 +353,7 @@ class Together(Decision):
 
     def __init__(self, tiles: list[Tensor], settings: Settings) -> None:
         self.tiles = tiles
-        super().__init__(settings, _tiled(Here(tiles), settings))
+        super().__init__(settings, _tiled(Here(lambda: tiles), settings))
 
     def predictions(self) -> list[Tensor]:
         """Masks or labels of every tile, by the rule of all."""

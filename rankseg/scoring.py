@@ -95,7 +95,9 @@ def expected_score(
     scores = [
         _scores(*_some(*image), metric, method, smooth, empty, parameters) for image in images
     ]
-    return torch.cat([*scores, torch.empty(0, probs.shape[1], dtype=torch.float64)])
+    if not scores:
+        return torch.empty(0, probs.shape[1], dtype=torch.float64, device=probs.device)
+    return torch.cat(scores)
 
 
 def _some(probs: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:

@@ -327,6 +327,14 @@ def tile(values: object, activation: str) -> Tensor:
     return pixel_tensor(values, activation)
 
 
+def each_tile(tiles: Any) -> Iterable[Tensor]:
+    """Tiles one after the other; a data set in the style of torch has a length and no iterator."""
+    if hasattr(tiles, "__iter__"):
+        checked: Iterable[Tensor] = tiles
+        return checked
+    return map(tiles.__getitem__, range(len(tiles)))
+
+
 def one_pass_is_enough(solver: str, output_mode: str, one_ratio: bool) -> None:
     """Refuse what one visit of the pixels cannot decide."""
     if output_mode != "multilabel":

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankseg._require import require
-from rankseg.validation import FLOAT_DTYPES, choice
+from rankseg.validation import FLOAT_DTYPES, choice, each_tile
 from rankseg.validation import tiles as check_tiles
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "check_tiles",
     "choice",
     "each_image_alone",
+    "each_tile",
     "parse_size",
     "require",
     "resize",

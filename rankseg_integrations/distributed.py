@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rankseg import DecisionRule, Mergeable, RankSEG
-from rankseg_integrations._common import check_tiles
+from rankseg_integrations._common import check_tiles, each_tile
 
 __all__ = ["decide"]
 
@@ -29,7 +29,7 @@ def decide(
     """One rule for the pixels of all ranks; every rank of the group has to call this.
 
     Pixels stay where they are. Five to nine times the ranks exchange a few numbers per class, one
-    time also a histogram of 32 KB per class and rank.
+    time also a histogram of 64 KB per class and rank.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class _Ranks:
             )
         if dist.get_rank(group) < 0:
             raise ValueError("this rank is no member of the group")
-        self.tiles = [tiles] if isinstance(tiles, Tensor) else tiles
+        self.tiles: Any = [tiles] if isinstance(tiles, Tensor) else tiles
         self.group = group
 
     def agree(self, rankseg: RankSEG) -> None:
@@ -92,7 +92,7 @@ class _Ranks:
         """Ask this rank's tiles, then exchange the answers."""
 
         def mine() -> Answer | None:
-            return _merged(map(ask, self.tiles))
+            return _merged(map(ask, each_tile(self.tiles)))
 
         found: Answer | None = _merged(self._gather(mine))
         if found is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -57,26 +57,19 @@ class Source(Protocol):
 
 
 class Here:
-    """Tiles that come one after the other in this process."""
+    """Tiles that come one after the other in this process, on every visit."""
 
-    def __init__(self, tiles: Iterable[Tensor]) -> None:
-        self.tiles = tiles
+    def __init__(self, visit: Callable[[], Iterable[Tensor]]) -> None:
+        self.visit = visit
 
     def reduce(self, ask: Callable[[Tensor], Answer]) -> Answer:
         """One tile at a time."""
         found: Answer | None = None
-        for answer in map(ask, _each(self.tiles)):
+        for answer in map(ask, self.visit()):
             found = answer if found is None else found.merge(answer)
         if found is None:
             raise ValueError("there are no tiles to decide on")
         return found
-
-
-def _each(tiles: Any) -> Iterable[Tensor]:
-    """Tiles one after the other; a data set in the style of torch has a length and no iterator."""
-    if hasattr(tiles, "__iter__"):
-        return cast(Iterable[Tensor], tiles)
-    return map(tiles.__getitem__, range(len(tiles)))
 
 
 @dataclass(frozen=True)

@@ -126,12 +126,23 @@ class Raster:
         return any([flag.name for flag in flags] != ["all_valid"] for flags in self._flags)
 
     def read(self, window: Any) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Values (C, h, w) of a window, and where all bands have data, (h, w)."""
+        """Values (C, h, w) of a window, and where there are data, (h, w)."""
         with _gdal():
             values = self.scaling.values(self.dataset.read(window=window))
             if not self.may_lack_data:
                 return values, np.ones(values.shape[1:], np.bool_)
-            return values, self.dataset.read_masks(window=window).all(0)
+            present = self.dataset.read_masks(window=window)
+            return values, (present.any(0) if self._nodata_is_a_value else present.all(0))
+
+    @property
+    def _nodata_is_a_value(self) -> bool:
+        """Whether nodata may be a probability: a 0 in one band is one, and only in all is none."""
+        stored = [0 if number is None else number for number in self.dataset.nodatavals]
+        numbers = np.array(stored, np.float64).reshape(-1, 1, 1)
+        with np.errstate(all="ignore"):
+            found = np.asarray(self.scaling.values(numbers), np.float64)
+        known = [number is not None for number in self.dataset.nodatavals]
+        return bool(((found >= 0) & (found <= 1))[known].any())
 
     def write(self, path: Path, bands: Bands, parts: Iterable[tuple[Any, Array]]) -> None:
         """Write a GeoTIFF in the place of this one, window by window, whole or not at all.

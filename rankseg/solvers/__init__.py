@@ -71,13 +71,13 @@ class Settings:
     solver: str
     smooth: float
     pruning_prob: float | tuple[float, ...]
-    class_weights: tuple[float, ...] | None
-    include_background: bool
-    empty: float | str
-    activation: str
-    backend: str
-    aggregation: str
-    parameters: tuple[tuple[str, Any], ...]
+    class_weights: tuple[float, ...] | None = None
+    include_background: bool = True
+    empty: float | str = 0
+    activation: str = "none"
+    backend: str = "auto"
+    aggregation: str = "image"
+    parameters: tuple[tuple[str, Any], ...] = ()  # exported programs hold settings of their time
 
     @property
     def metric_parameters(self) -> dict[str, float]:

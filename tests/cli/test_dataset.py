@@ -164,7 +164,7 @@ def test_a_pattern_without_files_stops_all_of_them(run, tmp_path, out, files):
     [
         (np.full((4, 5, 5), 0.25, np.float32), "tiles disagree: one has 3 classes, another 4"),
         (np.full((3, 5, 5), 0.25), "tiles disagree: one is float32, another float64"),
-        (np.full((3, 5, 5), 1.25, np.float32), "probs must lie in [0, 1]"),
+        (np.full((3, 5, 5), 1.25, np.float32), "d.npy: probs must lie in [0, 1]"),
     ],
 )
 def test_files_that_do_not_go_together(run, tmp_path, out, files, other, reason):
@@ -192,6 +192,10 @@ def test_rule_for_other_classes(run, tmp_path, out, images):
         (["--rule", "R", "--metric", "dice"], "--rule has decided what --metric would"),
         (["--rule", "R", "--aggregation", "dataset"], "what --aggregation would"),
         (["--rule", "R", "--activation", "none"], "what --activation would"),
+        (["--rule", "R", "--class-weights", "9,1,0"], "what --class-weights would"),
+        (["--rule", "R", "--no-include-background"], "what --include-background would"),
+        (["--rule", "R", "--empty", "1"], "what --empty would"),
+        (["--aggregation", "dataset", "--save-rule", "x.npy"], "must end in .json"),
         (["--rule", "R", "--save-rule", "new.json"], "say --aggregation dataset"),
         (["--rule", "R", "--expected-score", "t.csv"], "leave one of them out"),
         (["--rule", "none.json"], "none.json: No such file or directory"),

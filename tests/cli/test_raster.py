@@ -216,6 +216,8 @@ def test_pixels_without_data_count_for_nothing(
 ):
     monkeypatch.setattr(module, "WINDOW_BYTES", window_bytes)
     holed, valid = with_holes(image, nodata)
+    if nodata == 0.0:  # a probability in one band, no data in all
+        image, valid = holed, (holed != 0).any(0)
     source = store(tmp_path / "x.tif", holed, nodata=nodata)
     code, text = run("predict", source, "--output", out, "--output-mode", mode)
     assert code == 0, text
@@ -225,7 +227,8 @@ def test_pixels_without_data_count_for_nothing(
         got = result.read()
     np.testing.assert_array_equal(got, expected if mode == "multilabel" else expected[None])
     everything = decided(image, output_mode=mode)
-    assert (everything[..., valid] != expected[..., valid]).any(), "holes change the decision"
+    if nodata != 0.0:  # zeros count for nothing anyway
+        assert (everything[..., valid] != expected[..., valid]).any(), "holes change the decision"
 
 
 def test_mask_of_the_data_set(run, tmp_path, out, image, small_windows):
@@ -554,3 +557,17 @@ def test_stopped_in_the_midst_of_a_write(tmp_path, out, image, number, code):
     left = [path.name for path in out.iterdir()]
     assert all(name.startswith(".rankseg-") for name in left)
     assert len(left) == (number == signal.SIGKILL), "nothing can clean up after SIGKILL"
+
+
+def test_a_nodata_value_that_is_a_probability_counts_where_all_bands_have_it(
+    run, tmp_path, out, image
+):
+    """Byte rasters often call 0 nodata, and confident maps are full of zeros."""
+    sure = np.round(np.clip(2 * image - 0.5, 0, 1) * 255).astype(np.uint8)
+    sure[:, :50, :60] = 0
+    source = store(tmp_path / "x.tif", sure, nodata=0)
+    assert run("predict", source, "--output", out, "--scale", 255)[0] == 0
+    with rasterio.open(out / "x.tif") as result:
+        lacking = result.read(1) == 255
+    assert np.array_equal(lacking, (sure == 0).all(0))
+    assert (sure == 0).any(0).mean() > lacking.mean() + 0.1

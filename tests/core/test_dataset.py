@@ -61,7 +61,7 @@ def test_monte_carlo(metric):
     options = {"pruning_prob": 0.0}
     labels = {
         "data set": RankSEG(metric, aggregation="dataset", assignment="ascent", **options)(probs),
-        "per image": RankSEG(metric, **options)(probs),
+        "per image": RankSEG(metric, assignment="ascent", **options)(probs),
         "argmax": probs.argmax(1),
     }
     generator = torch.Generator().manual_seed(0)

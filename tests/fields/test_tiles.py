@@ -305,7 +305,7 @@ def test_one_pass_checks_the_values():
 def test_distinct_values_are_counted_over_all_tiles():
     probs = (maps(2, 40, 50) * 64).round() / 64
     field = TensorField(probs)
-    tiled = TiledField(Here(probs.split(7, 3)), How(torch.clone, "none", "auto"))
+    tiled = TiledField(Here(lambda: probs.split(7, 3)), How(torch.clone, "none", "auto"))
     for at in ((0, 0), (0, 1)):
         value, count = tiled.distinct(at, 0.1, 0.8)
         expected = field.distinct(at, 0.1, 0.8)
@@ -361,5 +361,7 @@ def test_one_pass_takes_a_limit_for_each_class():
 def test_scores_of_empty_masks_need_all_pixels(empty):
     with pytest.raises(ValueError, match="needs the probability that a class is absent"):
         RankSEG(empty=empty).decide([maps(2, 3, 3)])
+    with pytest.raises(ValueError, match="needs the probability that a class is absent"):
+        RankSEG(output_mode="multilabel", empty=empty).decide([maps(2, 3, 3)], one_pass=True)
     with pytest.raises(ValueError, match="tiles and data sets take empty=0"):
         RankSEG(empty=empty, aggregation="dataset")
