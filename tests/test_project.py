@@ -56,9 +56,11 @@ TERMINAL = {"typer", "rich"}
 COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}
 """Files that may import a compiler; nothing imports these files before they are needed."""
 GUESTS = {
-    *("ai_edge_litert", "dask", "distributed", "imgviz", "lightning", "matplotlib", "monai"),
-    *("nibabel", "nnunetv2", "numba", "PIL", "rasterio", "rich", "safetensors", "sam2"),
-    *("segment_anything", "timm", "torchmetrics", "torchvision", "transformers", "typer", "zarr"),
+    *("ai_edge_litert", "batchgenerators", "dask", "distributed", "ignite", "imgviz"),
+    *("jsonargparse", "lightning", "matplotlib", "monai", "nibabel", "nnunetv2", "numba"),
+    *("onnx", "onnxruntime", "pandas", "PIL", "pytorch_lightning", "rasterio", "rich"),
+    *("safetensors", "sam2", "scipy", "segment_anything", "SimpleITK", "skimage", "sklearn"),
+    *("timm", "torchmetrics", "torchvision", "transformers", "typer", "zarr"),
 }
 
 
