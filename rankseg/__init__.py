@@ -4,12 +4,14 @@
 """
 
 from rankseg.api import RankSEG
+from rankseg.calibrator import Calibrator
 from rankseg.fields.tiles import Mergeable, Source
 from rankseg.result import Segmentation
 from rankseg.rule import DecisionRule
 from rankseg.scoring import expected_score
 
 __all__ = [
+    "Calibrator",
     "DecisionRule",
     "Mergeable",
     "RankSEG",

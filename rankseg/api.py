@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rankseg import operator, validation
+from rankseg.calibrator import Calibrator
 from rankseg.decision import decision_on, decision_on_tiles, rule_of_one_pass
 from rankseg.fields.tiles import Here, Source
 from rankseg.result import Segmentation
@@ -72,6 +73,9 @@ class RankSEG(nn.Module):
         together, as benchmarks do that sum counts over their data set (mIoU of Cityscapes, ADE20K).
         ``predict`` and ``solve`` then take the batch as one image (numbers per class are (1, C));
         for more than a batch, see ``decide``. RMA, argmax, TR and accuracy.
+    calibrator : Calibrator, optional
+        What the probabilities (or logits) go through first, fitted on labelled images by
+        ``rankseg.evaluation.fit_calibrator``. It takes a copy of the input.
     **solver_params
         Labels: ``ignore_index`` (any int, default 255), the label of pixels that a ``valid_mask``
         leaves out. Labels, but for argmax: ``unassigned_policy`` ('max_score': a pixel that no
@@ -127,6 +131,7 @@ class RankSEG(nn.Module):
         activation: str = "none",
         backend: str = "auto",
         aggregation: str = "image",
+        calibrator: Calibrator | None = None,
         **solver_params: Any,
     ) -> None:
         super().__init__()
@@ -142,6 +147,7 @@ class RankSEG(nn.Module):
             activation=activation,
             backend=backend,
             aggregation=aggregation,
+            calibrator=calibrator,
             given=solver_params,
         )
         self._settings_text = operator.as_text(self._settings)
@@ -155,6 +161,8 @@ class RankSEG(nn.Module):
         """Configuration as it would be written."""
         chosen = self._settings
         shown = {name: value for name, value in vars(chosen).items() if name != "parameters"}
+        if chosen.calibrator is None:
+            del shown["calibrator"]
         return ", ".join(f"{k}={v!r}" for k, v in [*shown.items(), *chosen.parameters])
 
     def forward(self, probs: Tensor, valid_mask: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -42,10 +42,10 @@ def decision_on(values: object, settings: Settings) -> Decision:
     _check_classes(settings, tensor.shape[1])
     if settings.aggregation == "dataset" and len(tensor) > 1:
         return Together([tensor], settings)
-    field = field_for(tensor, settings.activation, settings.backend)
+    field = field_for(settings.calibrated(tensor), settings.read_with, settings.backend)
     best = _best_at_once(field, settings)
     totals = field.totals()
-    validation.probability_range(totals.lowest, totals.peak, settings.activation)
+    validation.probability_range(totals.lowest, totals.peak, settings.read_with)
     return Decision(settings, field, best)
 
 
@@ -65,7 +65,7 @@ def rule_of_one_pass(source: Source, settings: Settings) -> DecisionRule:
     found = source.reduce(partial(sketch, how))
     extent = found.extent
     validation.some_pixels(extent.pixels)
-    validation.probability_range(extent.lowest, extent.peak, settings.activation)
+    validation.probability_range(extent.lowest, extent.peak, settings.read_with)
     _check_classes(settings, extent.peak.shape[1])
     limits = [
         representable(number, extent, how) for number in _pruning(settings, extent.peak.shape[1])
@@ -74,19 +74,34 @@ def rule_of_one_pass(source: Source, settings: Settings) -> DecisionRule:
     volume, selected_sum = found.bins[0], found.bins[1] / UNIT
     coarse = one_pass.solve(volume, selected_sum, 0.5 / UNIT, family, active)
     threshold, regret = (tuple(row[0].tolist()) for row in (coarse.threshold, coarse.regret))
-    return DecisionRule(settings.output_mode, settings.activation, threshold, regret=regret)
+    return _rule(settings, threshold, regret=regret)
 
 
 def _how(settings: Settings) -> How:
-    check = partial(validation.tile, activation=settings.activation)
-    return How(check, settings.activation, settings.backend)
+    return How(partial(_tile, settings), settings.read_with, settings.backend)
+
+
+def _tile(settings: Settings, tile: object) -> Tensor:
+    """A tile, checked and calibrated."""
+    return settings.calibrated(validation.tile(tile, settings.activation))
+
+
+def _rule(settings: Settings, threshold: tuple[float, ...], **numbers: Any) -> DecisionRule:
+    """Numbers together with what is done to pixels before they are compared with them."""
+    return DecisionRule(
+        settings.output_mode,
+        settings.activation,
+        threshold,
+        calibrator=settings.calibrator,
+        **numbers,
+    )
 
 
 def _tiled(source: Source, settings: Settings) -> Field:
     field = TiledField(source, _how(settings))
     _check_classes(settings, field.classes)
     validation.some_pixels(field.pixels)
-    validation.probability_range(field.extent.lowest, field.extent.peak, settings.activation)
+    validation.probability_range(field.extent.lowest, field.extent.peak, settings.read_with)
     return cast(Field, field)  # the solvers served ask it for sums only
 
 
@@ -187,15 +202,15 @@ class Decision:
 
     def decision_rule(self) -> DecisionRule:
         """The numbers of a single image that decide its pixels, or any others."""
-        mode, activation = self.settings.output_mode, self.settings.activation
         if self.rule is None:
-            return DecisionRule(mode, activation, tuple(self.rows.threshold[0].tolist()))
+            return _rule(self.settings, tuple(self.rows.threshold[0].tolist()))
         rule = self.rule
-        claim, eligible, slope, offset, bend = (
-            tuple(numbers[0].tolist())
-            for numbers in (rule.claim, rule.eligible, rule.slope, rule.offset, rule.bend)
-        )
-        return DecisionRule(mode, activation, claim, eligible, slope, offset, bend, rule.void_index)
+        numbers = {
+            name: tuple(getattr(rule, name)[0].tolist())
+            for name in ("eligible", "slope", "offset", "bend")
+        }
+        claim = tuple(rule.claim[0].tolist())
+        return _rule(self.settings, claim, void_index=rule.void_index, **numbers)
 
     @cached_property
     def rows(self) -> Rows:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from rankseg.api import RankSEG
+from rankseg.calibrator import Calibrator
 
 
 def rankseg(
@@ -24,6 +25,7 @@ def rankseg(
     activation: str = "none",
     backend: str = "auto",
     aggregation: str = "image",
+    calibrator: Calibrator | None = None,
     valid_mask: Tensor | None = None,
     **solver_params: Any,
 ) -> Tensor:
@@ -49,6 +51,7 @@ def rankseg(
         activation=activation,
         backend=backend,
         aggregation=aggregation,
+        calibrator=calibrator,
         **solver_params,
     )
     return decide.predict(probs, valid_mask)

@@ -13,6 +13,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from rankseg.calibrator import Calibrator
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings
 from rankseg.valid_pixels import decision_for
@@ -74,9 +75,14 @@ def _no_prediction(values: Tensor, settings: str) -> Tensor:
 
 
 def _settings(text: str) -> Settings:
-    return Settings(**{name: _tuples(value) for name, value in json.loads(text).items()})
+    given = {name: _tuples(value) for name, value in json.loads(text).items()}
+    if given.get("calibrator"):
+        given["calibrator"] = Calibrator(**given["calibrator"])
+    return Settings(**given)
 
 
 def _tuples(value: Any) -> Any:
     """JSON has lists only; settings are made of tuples."""
+    if isinstance(value, dict):
+        return {name: _tuples(entry) for name, entry in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

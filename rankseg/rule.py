@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankseg import validation
+from rankseg import strict_json, validation
+from rankseg.calibrator import Calibrator
 from rankseg.fields import LabelRule, field_for
 
 FORMAT, VERSION = "rankseg decision rule", 1
 MODES = ("multiclass", "multilabel")
 ACTIVATIONS = ("none", "softmax", "sigmoid")
 _GAIN = ("slope", "offset", "bend")
+_LEAST = -1e4  # logarithm of a probability that is none: times a slope, it stays finite
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class DecisionRule:
         Label where nobody claims and nobody is eligible.
     regret : tuple of float
         How much more each class's best mask scores at most; empty where the rule is exact.
+    calibrator : Calibrator, optional
+        What the probabilities go through first.
     """
 
     output_mode: str
@@ -56,6 +60,7 @@ class DecisionRule:
     bend: tuple[float, ...] = ()
     void_index: int = 255
     regret: tuple[float, ...] = ()
+    calibrator: Calibrator | None = None
 
     def __post_init__(self) -> None:
         """Check everything: rules are made by hand and read from files, too."""
@@ -88,9 +93,12 @@ class DecisionRule:
     def on(self, values: Tensor, backend: str) -> Tensor:
         """``apply`` to a tensor whose shape and type are checked, by a backend's passes."""
         validation.number_of_classes(values.shape[1], self.classes, "the rule")
-        field = field_for(values, self.activation, backend)
+        activation = self.activation
+        if self.calibrator is not None:
+            values, activation = self.calibrator.of(values, activation), "none"
+        field = field_for(values, activation, backend)
         totals = field.totals()
-        validation.probability_range(totals.lowest, totals.peak, self.activation)
+        validation.probability_range(totals.lowest, totals.peak, activation)
         if self.slope:
             return field.assign(self._labels().expand(len(values), field.device))
         cut = torch.tensor([self.threshold], dtype=torch.float64, device=field.device)
@@ -105,9 +113,10 @@ class DecisionRule:
 
     def save(self, path: str | Path) -> None:
         """Write JSON; numbers come back as they are."""
-        numbers = {name: value for name, value in vars(self).items() if value != ()}
-        content = {"format": FORMAT, "version": VERSION, **numbers}
-        Path(path).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        content = {name: value for name, value in vars(self).items() if value not in ((), None)}
+        if self.calibrator is not None:
+            content["calibrator"] = self.calibrator.content()
+        strict_json.write(path, FORMAT, VERSION, content)
 
     @classmethod
     def load(cls, path: str | Path) -> DecisionRule:
@@ -119,12 +128,8 @@ class DecisionRule:
             If the file is no rule, one of another version, or anything in it is missing, unknown
             or impossible; the message names the file.
         """
-        try:
-            text = Path(path).read_text()
-            content = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
-            return _rule_from(content)
-        except (ValueError, TypeError, RecursionError, OverflowError) as error:
-            raise ValueError(f"{path} is no decision rule: {error}") from error
+        with strict_json.reading(path, "decision rule"):
+            return _rule_from(strict_json.read(path, FORMAT, VERSION))
 
     def _labels(self) -> LabelRule:
         numbers = {
@@ -140,17 +145,31 @@ class RuleHead(nn.Module):
 
     Plain tensor operations in float64 and no check of the values: a compiler or ONNX takes it. It
     decides what ``DecisionRule.apply`` decides, but for pixels exactly between two classes.
+
+    Raises
+    ------
+    ValueError
+        If the rule has an isotonic calibrator, whose points are looked up.
     """
 
     def __init__(self, rule: DecisionRule) -> None:
         super().__init__()
+        if rule.calibrator is not None and rule.calibrator.kind == "isotonic":
+            raise ValueError(
+                "isotonic calibration is a table, which no head holds: fit 'temperature' or "
+                "'vector', or apply the calibrator before the head"
+            )
         self.activation = rule.activation
+        self.calibrator = rule.calibrator.kind if rule.calibrator else None
         self.masks = rule.output_mode == "multilabel"
         self.void_index = rule.void_index
         self.threshold: Tensor
         self.gain: Tensor
         self.eligible: Tensor
+        self.line: Tensor
+        line = (rule.calibrator.slope, rule.calibrator.offset) if rule.calibrator else ((), ())
         numbers = {
+            "line": torch.tensor(line, dtype=torch.float64),
             "threshold": torch.tensor(rule.threshold, dtype=torch.float64),
             "gain": torch.tensor([getattr(rule, name) for name in _GAIN], dtype=torch.float64),
             "eligible": torch.tensor(rule.eligible, dtype=torch.bool),
@@ -184,26 +203,34 @@ class RuleHead(nn.Module):
         return torch.where(wins.any(1), winner, self.void_index)
 
     def _probs(self, values: Tensor) -> Tensor:
+        if self.calibrator is not None:
+            return self._calibrated(values.to(self._wide(values)).double())
         if self.activation == "softmax":
             return values.to(self._wide(values)).softmax(1)
         if self.activation == "sigmoid":
             return values.to(self._wide(values)).sigmoid()
         return values
 
+    def _calibrated(self, values: Tensor) -> Tensor:
+        column = (1, -1, *(1 for _ in values.shape[2:]))
+        slope, offset = (numbers.reshape(column) for numbers in self.line.unbind())
+        if self.calibrator == "softmax":
+            log = _log(values, self.activation).clamp(min=_LEAST)
+            return torch.softmax(log * slope + offset, 1)
+        if self.activation != "sigmoid":
+            probs = values.softmax(1) if self.activation == "softmax" else values
+            values = (probs.log() - (1 - probs).log()).clamp(_LEAST, -_LEAST)
+        return torch.sigmoid(values * slope + offset)
+
     @staticmethod
     def _wide(values: Tensor) -> torch.dtype:
         return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name occurs twice")
-    return found
+def _log(values: Tensor, activation: str) -> Tensor:
+    if activation == "none":
+        return values.log()
+    return values.log_softmax(1) if activation == "softmax" else F.logsigmoid(values)
 
 
 def _check(rule: DecisionRule) -> None:
@@ -228,23 +255,20 @@ def _check(rule: DecisionRule) -> None:
         raise ValueError(f"bend must be below 1; got {rule.bend}")
     if len(rule.regret) not in (0, rule.classes) or not all(lost >= 0 for lost in rule.regret):
         raise ValueError(f"regret must be at least 0, a number per class; got {rule.regret}")
+    if rule.calibrator is not None:
+        validation.number_of_classes(rule.classes, rule.calibrator.classes, "the calibrator")
     if labels and not any(rule.eligible):
         validation.void_index_is_no_class(rule.void_index, rule.classes)
 
 
-def _rule_from(content: Any) -> DecisionRule:
+def _rule_from(given: dict[str, Any]) -> DecisionRule:
     """Rule from parsed JSON."""
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f'it has no "format": "{FORMAT}"')
-    if type(content.get("version")) is not int or content["version"] != VERSION:
-        raise ValueError(f"its version is {content.get('version')!r}, this rankseg reads {VERSION}")
-    given = {name: value for name, value in content.items() if name not in ("format", "version")}
     validation.known_parameters("a rule", given, DecisionRule.__dataclass_fields__)
     needed = {"output_mode", "activation", "threshold", "void_index"}
     if needed - set(given):
         raise ValueError(f"it lacks {', '.join(sorted(needed - set(given)))}")
-    threshold = _numbers(given, "threshold", None)
-    slope, offset, bend = (_numbers(given, name, len(threshold)) for name in _GAIN)
+    threshold = strict_json.numbers(given, "threshold", None)
+    slope, offset, bend = (strict_json.numbers(given, name, len(threshold)) for name in _GAIN)
     return DecisionRule(
         given["output_mode"],
         given["activation"],
@@ -254,31 +278,15 @@ def _rule_from(content: Any) -> DecisionRule:
         offset,
         bend,
         validation.integer("void_index", given["void_index"]),
-        _numbers(given, "regret", len(threshold)),
+        strict_json.numbers(given, "regret", len(threshold)),
+        Calibrator.from_content(given["calibrator"]) if "calibrator" in given else None,
     )
-
-
-def _numbers(given: dict[str, Any], name: str, length: int | None) -> tuple[float, ...]:
-    if length is not None and name not in given:
-        return ()
-    values = _list(given, name, length)
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
-        raise ValueError(f"{name} must be finite numbers")
-    return tuple(map(float, values))
 
 
 def _flags(given: dict[str, Any], length: int) -> tuple[bool, ...]:
     if "eligible" not in given:
         return ()
-    values = _list(given, "eligible", length)
+    values = strict_json.entries(given, "eligible", length)
     if not all(type(value) is bool for value in values):
         raise ValueError("eligible must be true or false")
     return tuple(values)
-
-
-def _list(given: dict[str, Any], name: str, length: int | None) -> list[Any]:
-    values = given[name]
-    if not isinstance(values, list) or not values or length not in (None, len(values)):
-        many = "be a list of numbers" if length is None else f"hold {length}, as threshold does"
-        raise ValueError(f"{name} must {many}")
-    return values

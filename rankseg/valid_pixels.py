@@ -64,7 +64,7 @@ class MaskedDecision:
     def _of_nothing(self) -> Decision:
         """What is decided where no pixel counts: empty masks of classes without probability."""
         nothing = self.values.new_zeros(1, self.values.shape[1], 1)
-        masks = replace(self.settings, output_mode="multilabel", activation="none")
+        masks = replace(self.settings, output_mode="multilabel", activation="none", calibrator=None)
         return decision_on(nothing, masks)
 
     def _put_back(self, predictions: list[Tensor]) -> Tensor:

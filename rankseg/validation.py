@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Kind = TypeVar("Kind")
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -53,6 +55,15 @@ def number_in_unit_interval(argument: str, value: object) -> float:
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"{argument} must lie in [0, 1]; got {value!r}")
     return number
+
+
+def optional(argument: str, value: Any, kind: type[Kind]) -> Kind | None:
+    """Return an object of a class, or None."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(
+            f"{argument} must be None or a {kind.__name__}; got {type(value).__name__} {value!r}"
+        )
+    return value
 
 
 def pruning_prob(value: object) -> float | tuple[float, ...]:

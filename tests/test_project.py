@@ -24,6 +24,8 @@ LAYERS = {
     "_require": set(),
     "cached": set(),
     "validation": set(),
+    "strict_json": set(),
+    "calibrator": {"strict_json", "validation"},
     "objectives": {"cached"},
     "result": set(),
     "profile": set(),
@@ -32,25 +34,28 @@ LAYERS = {
     "fields": {"cached", "fields", "objectives"},
     "solvers": {
         *("cached", "solvers", "fields", "objectives", "validation"),
-        *("generating_function", "profile", "refined_normal"),
+        *("calibrator", "generating_function", "profile", "refined_normal"),
     },
     "scoring": {"fields", "objectives", "solvers", "valid_pixels", "validation"},
     "assignment": {"fields", "objectives", "solvers"},
-    "rule": {"fields", "validation"},
+    "rule": {"calibrator", "fields", "strict_json", "validation"},
     "decision": {
         *("cached", "validation", "assignment", "fields", "objectives"),
         *("result", "rule", "solvers"),
     },
     "valid_pixels": {"cached", "decision", "result", "solvers", "validation"},
-    "operator": {"result", "solvers", "valid_pixels"},
+    "operator": {"calibrator", "result", "solvers", "valid_pixels"},
     "api": {
-        *("decision", "fields", "operator", "result", "rule", "solvers"),
+        *("calibrator", "decision", "fields", "operator", "result", "rule", "solvers"),
         *("valid_pixels", "validation"),
     },
-    "functional": {"api"},
-    "": {"api", "fields", "result", "rule", "scoring"},
+    "functional": {"api", "calibrator"},
+    "": {"api", "calibrator", "fields", "result", "rule", "scoring"},
 }
-PUBLIC = {"", "api", "functional", "result", "rule", "scoring", "validation", "_require"}
+PUBLIC = {
+    *("", "_require", "api", "calibrator", "functional", "result", "rule", "scoring"),
+    *("strict_json", "validation"),
+}
 HOUSEHOLD = {"torch", "numpy"}
 TERMINAL = {"typer", "rich"}
 COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}

@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from rankseg import validation
+from rankseg.calibrator import Calibrator
 
 METRICS: Mapping[str, Mapping[str, float]] = {
     "dice": {},
@@ -78,11 +81,23 @@ class Settings:
     backend: str = "auto"
     aggregation: str = "image"
     parameters: tuple[tuple[str, Any], ...] = ()  # exported programs hold settings of their time
+    calibrator: Calibrator | None = None
 
     @property
     def metric_parameters(self) -> dict[str, float]:
         """Parameters of the metric: ``beta``, ``alpha``."""
         return {name: self.parameter(name) for name in METRICS[self.metric]}
+
+    @property
+    def read_with(self) -> str:
+        """Activation of what is read: a calibrator has made probabilities of it before."""
+        return "none" if self.calibrator is not None else self.activation
+
+    def calibrated(self, values: Tensor) -> Tensor:
+        """What is read."""
+        if self.calibrator is None:
+            return values
+        return self.calibrator.of(values, self.activation)
 
     def parameter(self, name: str) -> Any:
         """Value of one solver parameter."""
@@ -101,6 +116,7 @@ def settings(
     activation: str,
     backend: str,
     aggregation: str,
+    calibrator: Calibrator | None,
     given: Mapping[str, Any],
 ) -> Settings:
     """Check a configuration as a whole; every error lists what is possible."""
@@ -129,6 +145,7 @@ def settings(
         validation.choice("backend", backend, BACKENDS),
         aggregation,
         tuple(_parameters(metric, solver, output_mode, given).items()),
+        validation.optional("calibrator", calibrator, Calibrator),
     )
 
 

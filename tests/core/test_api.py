@@ -127,5 +127,5 @@ def test_tensor_subclass_is_taken_as_its_values():
 
 
 def test_public_names():
-    classes = {"DecisionRule", "Mergeable", "RankSEG", "Segmentation", "Source"}
+    classes = {"Calibrator", "DecisionRule", "Mergeable", "RankSEG", "Segmentation", "Source"}
     assert set(package.__all__) == classes | {"__version__", "expected_score"}
