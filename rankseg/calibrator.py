@@ -146,13 +146,14 @@ class Calibrator:
 
 def _between(probs: Tensor, points: tuple[tuple[float, float], ...]) -> Tensor:
     """Straight lines between points; NaN stays NaN."""
-    x, y = torch.tensor(points, dtype=probs.dtype, device=probs.device).unbind(1)
+    x, y = torch.tensor(points, dtype=probs.dtype, device=probs.device).t().contiguous()
     if len(x) == 1:
         return torch.where(probs.isnan(), probs, y[0])
     right = torch.searchsorted(x, probs.contiguous()).clamp(1, len(x) - 1)
     left = right - 1
     share = ((probs - x[left]) / (x[right] - x[left])).clamp(0, 1)
-    return y[left] + share * (y[right] - y[left])
+    found: Tensor = y[left] + share * (y[right] - y[left])
+    return found
 
 
 def _probability(values: Tensor, activation: str) -> Tensor:

@@ -1,0 +1,16 @@
+"""Does it help? Evaluate on labelled images, calibrate, and choose by cross-validation."""
+
+from rankseg.evaluation.bootstrap import Estimate
+from rankseg.evaluation.calibration import fit_calibrator
+from rankseg.evaluation.evaluate import evaluate
+from rankseg.evaluation.result import Contender, Difference, Evaluation, Example
+
+__all__ = [
+    "Contender",
+    "Difference",
+    "Estimate",
+    "Evaluation",
+    "Example",
+    "evaluate",
+    "fit_calibrator",
+]

@@ -1,0 +1,249 @@
+"""Pairs of probabilities and ground truth: checked, one image at a time, each with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankseg import validation
+
+Groups = Callable[[str], str] | Mapping[str, str] | None
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image and what is true of it.
+
+    Attributes
+    ----------
+    name : str
+    values : Tensor, shape (1, C, *spatial)
+        Probabilities, or logits.
+    truth : Tensor
+        Labels int64 (1, *spatial), or masks bool (1, C, *spatial).
+    counts : Tensor, bool, shaped like `truth`, or None
+        Where the ground truth says something; None where it does everywhere.
+    """
+
+    name: str
+    values: Tensor
+    truth: Tensor
+    counts: Tensor | None
+
+    @property
+    def masks(self) -> bool:
+        """Whether the truth is masks."""
+        return self.truth.ndim == self.values.ndim
+
+    @property
+    def counted(self) -> int:
+        """Pixels (of classes, for masks) that count."""
+        return self.truth.numel() if self.counts is None else int(self.counts.sum())
+
+
+class PairError(ValueError):
+    """A pair that cannot be used; the message begins with the image's name.
+
+    Attributes
+    ----------
+    name, reason : str
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PairError], tuple[str, str]]:
+        """Errors travel between processes."""
+        return type(self), (self.name, self.reason)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Images that are not counted, each with the reason.
+
+    Attributes
+    ----------
+    strict : bool
+        Whether a pair that cannot be used is an error. An image about which nothing is known is
+        none.
+    reasons : dict of str to str
+    """
+
+    strict: bool
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def add(self, error: PairError) -> None:
+        """Remember an image that cannot be used, or raise."""
+        if self.strict:
+            raise error
+        self.reasons[error.name] = error.reason
+
+
+def re_iterable(pairs: object) -> Iterable[Any]:
+    """Refuse what is no pairs, or gives them once."""
+    if isinstance(pairs, (str, bytes, Mapping)) or not hasattr(pairs, "__iter__"):
+        raise TypeError(
+            "pairs must be a list or another re-iterable of (probs, labels) or (probs, labels, "
+            f"name); got {type(pairs).__name__}"
+        )
+    if isinstance(pairs, Iterator):
+        raise TypeError(
+            f"pairs are visited several times, and a {type(pairs).__name__} gives them once: pass "
+            "a list, a DataLoader, or an object whose __iter__ starts anew"
+        )
+    return pairs
+
+
+def each_image(
+    pairs: Iterable[Any], masks: bool, ignore_index: int | None, skipped: Skipped
+) -> Iterator[Image]:
+    """Images of all pairs about which something is known, in order.
+
+    Parameters
+    ----------
+    pairs : iterable
+        (probs, labels), or (probs, labels, names): probs (B, C, *spatial); labels int (B,
+        *spatial) or, for masks, bool (B, C, *spatial), or 0 and 1; a str, or B of them. Arrays of
+        numpy are taken as well.
+    masks : bool
+        Which of the two the labels are.
+    ignore_index : int, optional
+        Label of pixels about which nothing is known.
+    skipped : Skipped
+        Where the others are noted.
+
+    Raises
+    ------
+    PairError
+        For a pair whose parts do not go together, if `skipped` is strict.
+    """
+    first = 0
+    for place, pair in enumerate(pairs):
+        try:
+            values, truth, names = _parts(pair, place, first)
+        except PairError as error:
+            skipped.add(error)
+            continue
+        if truth.ndim == values.ndim - 1 and values.shape[1] == 1 and masks:
+            truth = truth[:, None]  # one channel, binary
+        counts = _counts(truth, ignore_index)
+        for index, name in enumerate(names):
+            here = slice(index, index + 1)
+            part = None if counts is None else counts[here]
+            try:
+                image = _checked(Image(name, values[here], truth[here], part), masks)
+            except PairError as error:
+                skipped.add(error)
+                continue
+            if image.counted:
+                yield image
+            else:
+                skipped.reasons[name] = "no pixel counts: all are ignored"
+        first += len(names)
+
+
+def group_of(groups: Groups, name: str) -> str:
+    """What an image belongs to: a patient, a film; itself if nothing is said."""
+    if groups is None:
+        return name
+    try:
+        found = groups(name) if callable(groups) else groups[name]
+    except KeyError as error:
+        raise ValueError(f"groups has no entry for the image {name!r}") from error
+    return str(found)
+
+
+def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Tensors of a pair with a batch, and a name for each image."""
+    if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3):
+        got = f"{len(pair)} things" if isinstance(pair, (tuple, list)) else type(pair).__name__
+        raise PairError(
+            f"pair {place}", f"each pair is (probs, labels) or (probs, labels, name); got {got}"
+        )
+    values, truth = (_tensor(part) for part in pair[:2])
+    where = f"pair {place}"
+    try:
+        values = validation.pixel_tensor(values)
+    except (TypeError, ValueError) as error:
+        raise PairError(where, str(error)) from error
+    if not isinstance(truth, Tensor) or truth.ndim < 2:
+        got = str(tuple(truth.shape)) if isinstance(truth, Tensor) else type(truth).__name__
+        raise PairError(
+            where, f"labels must be a tensor (B, *spatial), or masks (B, C, *spatial); got {got}"
+        )
+    names = _names(pair[2] if len(pair) == 3 else None, len(values), first, where)
+    if len(truth) != len(values):
+        raise PairError(where, f"{len(values)} images of probs, {len(truth)} of labels")
+    return values, truth.to(values.device), names
+
+
+def _tensor(part: Any) -> Any:
+    """Arrays as tensors; kinds that torch lacks, such as uint16, in a wider one."""
+    if type(part).__module__ != "numpy":
+        return part
+    if part.dtype.kind == "u" and part.dtype.itemsize > 1:
+        part = part.astype("int64")
+    return torch.as_tensor(part)
+
+
+def _names(given: Any, images: int, first: int, where: str) -> list[str]:
+    if given is None:
+        return [f"image {index}" for index in range(first, first + images)]
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        names = [str(name) for name in given]
+    else:
+        names = [str(given)] if images == 1 else [f"{given} {i}" for i in range(images)]
+    if len(names) != images:
+        raise PairError(where, f"{images} images, {len(names)} names")
+    return names
+
+
+def _counts(truth: Tensor, ignore_index: int | None) -> Tensor | None:
+    if ignore_index is None or truth.dtype == torch.bool:
+        return None
+    counts = truth != ignore_index
+    return None if bool(counts.all()) else counts
+
+
+def _checked(image: Image, masks: bool) -> Image:
+    """The image with truth of the type wanted."""
+    classes, spatial = image.values.shape[1], tuple(image.values.shape[2:])
+    wanted = (1, classes, *spatial) if masks else (1, *spatial)
+    truth, name = image.truth, image.name
+    if tuple(truth.shape) != wanted:
+        other = (1, *spatial) if masks else (1, classes, *spatial)
+        kind = "masks" if masks else "labels"
+        advice = ""
+        if tuple(truth.shape) == other:
+            advice = f"; these are {'labels' if masks else 'masks'}: choose the other output_mode"
+        raise PairError(
+            name,
+            f"{kind} of shape {tuple(truth.shape[1:])} do not go with probs of "
+            f"{classes} classes and spatial shape {spatial}{advice}",
+        )
+    if truth.dtype != torch.bool and truth.dtype not in _INTEGERS:
+        raise PairError(name, f"labels must be integers or bool; got {truth.dtype}")
+    if truth.dtype == torch.bool and not masks and classes > 2:
+        raise PairError(name, f"bool labels have two classes, probs {classes}")
+    known = truth if image.counts is None else truth[image.counts]
+    most = 2 if masks else max(classes, 2)  # one channel: 0 and 1
+    if known.numel() and truth.dtype != torch.bool:
+        low, high = int(known.min()), int(known.max())
+        if low < 0 or high >= most:
+            raise PairError(
+                name,
+                f"labels from {low} to {high}, but {'masks are' if masks else 'there are'} "
+                f"0 to {most - 1}; say ignore_index={high if high >= most else low} if that marks "
+                "pixels to leave out",
+            )
+    if image.counts is not None:
+        truth = truth.masked_fill(~image.counts, 0)
+    return Image(name, image.values, truth.to(torch.bool if masks else torch.int64), image.counts)
