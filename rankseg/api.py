@@ -84,9 +84,9 @@ class RankSEG(nn.Module):
         goes where it gains most after classes were decided alone; 'ascent': from there labels climb
         the sum of the classes' objectives, which never falls, at some twice the time). One channel
         has no unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default 1e-4), the probability left out
-        of the distribution of the label count. TR: ``threshold`` (default 0.5). Metrics: ``beta``
-        (default 1) of F-beta; ``alpha`` and ``beta`` (default 0.5) of Tversky; RMA, argmax and TR
-        serve these two.
+        of the distribution of the label count. TR: ``threshold`` (default 0.5), a number, or one
+        for each class. Metrics: ``beta`` (default 1) of F-beta; ``alpha`` and ``beta`` (default
+        0.5) of Tversky; RMA, argmax and TR serve these two.
 
     Raises
     ------

@@ -280,7 +280,11 @@ def predict(
         typer.Option(help="Probability that BA and TRNA leave out; 1e-4 if not given."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="The cut of solver TR; 0.5 if not given.")
+        str | None,
+        typer.Option(
+            metavar="NUMBER|A,B,...",
+            help="The cut of solver TR, or one for each class; 0.5 if not given.",
+        ),
     ] = None,
     aggregation: Annotated[
         Aggregation,
@@ -360,7 +364,7 @@ def predict(
         assignment=assignment,
         unassigned_policy=unassigned_policy,
         void_index=void_index,
-        threshold=threshold,
+        threshold=threshold and _numbers("--threshold", threshold),
         alpha=alpha,
         beta=beta,
         eps=eps,

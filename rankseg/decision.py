@@ -118,6 +118,8 @@ def _best_at_once(field: Field, settings: Settings) -> Best | None:
 def _check_classes(settings: Settings, classes: int) -> None:
     validation.one_for_each_class("pruning_prob", settings.pruning_prob, classes)
     validation.one_for_each_class("class_weights", settings.class_weights, classes)
+    if settings.solver == "TR":
+        validation.one_for_each_class("threshold", settings.parameter("threshold"), classes)
     validation.background_leaves_a_class(settings.include_background, classes)
 
 
@@ -138,7 +140,10 @@ def _limit(settings: Settings, field: Field) -> Tensor:
 
 
 def _pruning(settings: Settings, classes: int) -> tuple[float, ...]:
-    given = settings.pruning_prob
+    return _for_each_class(settings.pruning_prob, classes)
+
+
+def _for_each_class(given: float | tuple[float, ...], classes: int) -> tuple[float, ...]:
     return given if isinstance(given, tuple) else (given,) * classes
 
 
@@ -219,7 +224,8 @@ class Decision:
             cut, region, active = self.best.threshold, self.best.region, self.best.active
             return self._or_empty(as_rows(self.objective, cut, region, active))
         if self.settings.solver == "TR":
-            return self._cut_at(self.field.representable(self.settings.parameter("threshold")))
+            cuts = _for_each_class(self.settings.parameter("threshold"), self.field.classes)
+            return self._cut_at([self.field.representable(cut) for cut in cuts])
         if self._every_pixel_alone:
             return self._cut_at(0.5)
         return self._best_rows(self.totals.peak > _limit(self.settings, self.field))
@@ -241,7 +247,7 @@ class Decision:
             return published
         return self._not_below(published, assignment.ascent(self.field, self._counted, published))
 
-    def _cut_at(self, threshold: float) -> Rows:
+    def _cut_at(self, threshold: float | list[float]) -> Rows:
         rows = pointwise.solve(self.field, self.objective, threshold)
         return rows if self._absent is None else absence.empty_scored(rows, self._absent)
 

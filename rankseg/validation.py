@@ -66,12 +66,12 @@ def optional(argument: str, value: Any, kind: type[Kind]) -> Kind | None:
     return value
 
 
-def pruning_prob(value: object) -> float | tuple[float, ...]:
+def in_unit_interval(argument: str, value: object) -> float | tuple[float, ...]:
     """Return a number in [0, 1], or one for each class."""
     if isinstance(value, Real):
-        return number_in_unit_interval("pruning_prob", value)
-    numbers = _sequence("pruning_prob", value, "a number in [0, 1] or a sequence of them")
-    return tuple(number_in_unit_interval("pruning_prob of every class", n) for n in numbers)
+        return number_in_unit_interval(argument, value)
+    numbers = _sequence(argument, value, "a number in [0, 1] or a sequence of them")
+    return tuple(number_in_unit_interval(f"{argument} of every class", n) for n in numbers)
 
 
 def _sequence(argument: str, value: object, expected: str) -> list[object]:

@@ -4,6 +4,8 @@ from rankseg.evaluation.bootstrap import Estimate
 from rankseg.evaluation.calibration import fit_calibrator
 from rankseg.evaluation.evaluate import evaluate
 from rankseg.evaluation.result import Contender, Difference, Evaluation, Example
+from rankseg.evaluation.tuned import Result, TunedRankSEG
+from rankseg.evaluation.tuning import tune
 
 __all__ = [
     "Contender",
@@ -11,6 +13,9 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Example",
+    "Result",
+    "TunedRankSEG",
     "evaluate",
     "fit_calibrator",
+    "tune",
 ]

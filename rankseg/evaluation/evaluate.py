@@ -18,6 +18,7 @@ from rankseg.evaluation.deciders import Contestant
 from rankseg.evaluation.images import look, probabilities
 from rankseg.evaluation.metrics import PREDICTED, TRUE, counts, metric_for, metrics_for
 from rankseg.evaluation.pairs import Groups, Image, PairError, Skipped, each_image, group_of
+from rankseg.evaluation.prediction import comparable
 from rankseg.evaluation.reliability import Promise, Reliability
 from rankseg.evaluation.result import Contender, Difference, Evaluation, Example
 from rankseg.result import Segmentation
@@ -179,7 +180,7 @@ class _Run:
         decided = [self._decide(one, image) for one in self.entries]
         probs = probabilities(image, self.activation)
         found = torch.stack(
-            [counts(*_comparable(prediction, image), classes) for prediction, _ in decided]
+            [counts(*comparable(prediction, image), classes) for prediction, _ in decided]
         )
         reliability = Reliability.of(probs, image.truth, image.counts)
         if self.reliability is None:
@@ -312,15 +313,6 @@ def names_of_classes(given: Sequence[str] | None, classes: int) -> list[str]:
     if len(given) != classes:
         raise ValueError(f"class_names has {len(given)} names, probs have {classes} classes")
     return [str(name) for name in given]
-
-
-def _comparable(prediction: Tensor, image: Image) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Prediction, truth and what counts; those of one channel as masks."""
-    truth, counted = image.truth, image.counts
-    if image.values.shape[1] == 1 and not image.masks:
-        prediction, truth = prediction[:, None] == 1, truth[:, None] == 1
-        counted = None if counted is None else counted[:, None]
-    return prediction, truth, counted
 
 
 def _keep_promise(promise: Promise, decide: RankSEG, solved: Segmentation, numbers: Tensor) -> None:

@@ -161,13 +161,13 @@ class Evaluation:
         found = self.difference(leader)
         ahead = found.estimate
         what = f"mean {self._name}" if self.aggregation == "image" else f"data-set {self._name}"
-        size = f"{_points(ahead.value)} points of {what}"
+        size = f"{points(ahead.value)} points of {what}"
         if self.groups < FEW or math.isnan(ahead.low):
             return (
                 f"Too few images to tell ({self.groups}): {leader.name} differs from {baseline} "
                 f"by {size}."
             )
-        interval = f"95 % interval {_points(ahead.low)} to {_points(ahead.high)}"
+        interval = f"95 % interval {points(ahead.low)} to {points(ahead.high)}"
         score = f"{found.wins} images better, {found.ties} equal, {found.losses} worse"
         if ahead.low > 0:
             return f"{leader.name} gains {size} over {baseline} ({interval}; {score})."
@@ -226,7 +226,8 @@ class Evaluation:
         return -math.inf if math.isnan(value) else value
 
 
-def _points(difference: float) -> str:
+def points(difference: float) -> str:
+    """Hundredths, with their sign."""
     return f"{100 * difference:+.2f}"
 
 

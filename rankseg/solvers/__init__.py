@@ -137,7 +137,7 @@ def settings(
         output_mode,
         solver,
         smooth,
-        validation.pruning_prob(pruning_prob),
+        validation.in_unit_interval("pruning_prob", pruning_prob),
         validation.class_weights(class_weights, include_background),
         validation.yes_or_no("include_background", include_background),
         empty,
@@ -160,7 +160,7 @@ def _parameters(
     if "eps" in chosen:
         chosen["eps"] = validation.number_in_open_interval("eps", chosen["eps"])
     if "threshold" in chosen:
-        chosen["threshold"] = validation.number_in_unit_interval("threshold", chosen["threshold"])
+        chosen["threshold"] = validation.in_unit_interval("threshold", chosen["threshold"])
     if "ignore_index" in chosen:
         chosen["ignore_index"] = validation.integer("ignore_index", chosen["ignore_index"])
     if "assignment" in chosen:

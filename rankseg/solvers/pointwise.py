@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from rankseg.fields.base import Field
@@ -9,9 +11,9 @@ from rankseg.objectives import Objective
 from rankseg.solvers.rows import Rows, as_rows
 
 
-def solve(field: Field, objective: Objective, threshold: float) -> Rows:
-    """Cut every row at the same threshold; p > 0.5 maximises the expected accuracy."""
+def solve(field: Field, objective: Objective, threshold: float | Sequence[float]) -> Rows:
+    """Cut every row at its class's threshold; p > 0.5 maximises the expected accuracy."""
     mu = field.totals().mu
-    cut = torch.full_like(mu, threshold)
+    cut = torch.as_tensor(threshold, dtype=mu.dtype, device=mu.device).expand_as(mu).contiguous()
     everyone = torch.ones_like(mu, dtype=torch.bool)
     return as_rows(objective, cut, field.above(cut), everyone)

@@ -206,6 +206,20 @@ def test_a_fixed_cut_is_meant_in_the_type_of_the_probabilities():
         assert not decide(probs).any()
 
 
+def test_a_fixed_cut_may_differ_by_class():
+    probs = smooth_maps(3, seed=4).sigmoid()
+    cuts = (0.2, 0.5, 0.8)
+    wanted = probs > torch.tensor(cuts, dtype=probs.dtype).reshape(3, 1, 1)
+    decide = RankSEG(output_mode="multilabel", solver="TR", threshold=list(cuts))
+    assert torch.equal(decide(probs), wanted)
+    assert torch.equal(decide.decide([probs]).apply(probs), wanted)
+    assert decide.solve(probs).threshold[0].tolist() == pytest.approx(cuts, rel=1e-6)
+    with pytest.raises(ValueError, match="threshold has 3 numbers, probs has 2 classes"):
+        decide(probs[:, :2])
+    with pytest.raises(ValueError, match=r"threshold of every class must lie in \[0, 1\]"):
+        RankSEG(output_mode="multilabel", solver="TR", threshold=(0.2, 1.5))
+
+
 def test_the_bound_counts_a_skipped_class_as_empty():
     probs = smooth_maps(8, scale=1.5, seed=2).softmax(1)
     found = RankSEG(pruning_prob=0.6).solve(probs)
