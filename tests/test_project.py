@@ -217,7 +217,9 @@ def test_every_required_module_is_in_its_extra() -> None:
     found = set(required())
     assert found, "no call of require was recognised"
     for module, extra in found:
-        distribution = {"PIL": "pillow"}.get(module.split(".")[0], module.split(".")[0])
+        distribution = {"PIL": "pillow", "sklearn": "scikit-learn"}.get(
+            module.split(".")[0], module.split(".")[0]
+        )
         assert distribution.replace("_", "-") in requirements(extra), (module, extra)
 
 
