@@ -2,7 +2,7 @@
 
 from rankseg.evaluation.bootstrap import Estimate
 from rankseg.evaluation.calibration import fit_calibrator
-from rankseg.evaluation.evaluate import evaluate
+from rankseg.evaluation.comparison import evaluate
 from rankseg.evaluation.result import Contender, Difference, Evaluation, Example
 from rankseg.evaluation.tuned import Result, TunedRankSEG
 from rankseg.evaluation.tuning import tune
