@@ -120,6 +120,8 @@ def test_verdicts_say_what_was_seen():
     assert few.verdict.startswith("Too few images to tell (3)")
     same = evaluate(pairs_of(8), {"same": RankSEG("acc")})
     assert "cannot be told from noise" in same.verdict
+    counts = same.contenders["same"].difference["dice"]
+    assert (counts.wins, counts.ties, counts.losses) == (0, 8, 0)
     assert evaluate(pairs_of(5), {}).verdict.startswith("Only argmax was evaluated")
 
 
