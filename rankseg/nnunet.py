@@ -123,6 +123,8 @@ def open_folders(
         raise ValueError("--reference and --unpickle both tell the place: leave one of them out")
     if reference is not None and not reference.is_dir():
         raise ValueError(f"--reference must be a folder of images, got {reference}")
+    if not folders:
+        raise ValueError("no folders are given: name one that nnUNetv2_predict has filled")
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"{folder} is not a folder: name one that nnUNetv2_predict has filled")

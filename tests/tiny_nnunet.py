@@ -143,3 +143,58 @@ def predict(folder: Path, images: Path, output: Path, *options: str) -> None:
         1,
         *options,
     )
+
+
+def plans(reader: str = "SimpleITKIO") -> dict[str, Any]:
+    """Content of a ``plans.json``, as nnU-Net plans this data set, as far as prediction reads."""
+    resampling = "resample_data_or_seg_to_shape"
+    linear = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    return {
+        "dataset_name": NAME,
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": reader,
+        "label_manager": "LabelManager",
+        "transpose_forward": [2, 0, 1],
+        "transpose_backward": [1, 2, 0],
+        "foreground_intensity_properties_per_channel": {"0": {}},
+        "configurations": {
+            "3d_fullres": {
+                "preprocessor_name": "DefaultPreprocessor",
+                "patch_size": [8, 16, 16],
+                "spacing": [2.5, 0.9, 0.8],
+                "normalization_schemes": ["ZScoreNormalization"],
+                "use_mask_for_norm": [False],
+                "architecture": {},
+                **{
+                    f"resampling_fn_{kind}": resampling for kind in ("data", "seg", "probabilities")
+                },
+                "resampling_fn_data_kwargs": linear,
+                "resampling_fn_seg_kwargs": {**linear, "is_seg": True},
+                "resampling_fn_probabilities_kwargs": linear,
+            }
+        },
+    }
+
+
+def predictor(regions: bool = False) -> Any:
+    """An ``nnUNetPredictor`` around a network of one layer with random weights."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    generator = torch.Generator().manual_seed(0)
+    network = torch.nn.Conv3d(1, 2 if regions else 3, 3, padding=1)
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) / 2
+    made = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
+    manager = PlansManager(plans())
+    made.manual_initialization(
+        network,
+        manager,
+        manager.get_configuration("3d_fullres"),
+        [network.state_dict()],
+        dataset(regions),
+        "TinyTrainer",
+        None,
+    )
+    return made

@@ -241,7 +241,7 @@ def find_cases(folders: Sequence[Path]) -> tuple[list[Case], dict[str, str]]:
     Raises
     ------
     ValueError
-        If a folder is none, or holds no case.
+        If a folder holds no case, or is named twice.
     """
     found = {folder: _names(folder) for folder in folders}
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -259,8 +259,6 @@ def find_cases(folders: Sequence[Path]) -> tuple[list[Case], dict[str, str]]:
 
 
 def _names(folder: Path) -> set[str]:
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: name one that nnUNetv2_predict has filled")
     names = {path.name[: -len(".npz")] for path in folder.glob("*.npz")}
     names = {name for name in names if not name.startswith(".")}
     if not names:
