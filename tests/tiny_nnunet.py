@@ -110,7 +110,7 @@ def command(folder: Path, name: str, *arguments: object, **variables: str) -> No
         env={**os.environ, **environment(folder), **variables},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
