@@ -8,6 +8,7 @@ here needs nnU-Net, and nothing is unpickled.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,18 +117,20 @@ def read_dataset(folder: Path) -> Dataset:
         raise ValueError(f"{path} has no entry {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
-    if not isinstance(ending, str) or not ending.startswith("."):
+    if not isinstance(ending, str) or not re.fullmatch(r"(\.\w+)+", ending):
         raise ValueError(f"{path}: file_ending must be a suffix such as .nii.gz, got {ending!r}")
     plans = _json(folder / PLANS) if (folder / PLANS).is_file() else {}
     own = content.get("overwrite_image_reader_writer")
     reader = plans.get("image_reader_writer", own)
+    if not isinstance(reader, str | None):
+        raise ValueError(f"{folder}: image_reader_writer must be a class's name, got {reader!r}")
     return Dataset(labels, ending, None if reader == "None" else reader, folder)
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object, got a {type(content).__name__}")

@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,8 @@ def test_dataset_json_is_missing_or_elsewhere(run, predictions, reference, out, 
     [
         ("nothing", "is no JSON"),
         ("[]", "must hold a JSON object, got a list"),
+        ("[" * 10**6, "is no JSON"),
+        ({"labels": CLASSES, "file_ending": "./../x.nii"}, "file_ending must be a suffix"),
         ({"file_ending": ".nii.gz"}, "has no entry 'labels'"),
         ({"labels": CLASSES}, "has no entry 'file_ending'"),
         ({"labels": CLASSES, "file_ending": 3}, "file_ending must be a suffix"),
@@ -303,6 +306,32 @@ def test_dataset_json_that_makes_no_sense(run, predictions, out, content, reason
     assert code == 2
     assert reason in text
     assert str(predictions / "dataset.json") in text
+
+
+def test_plans_json_that_makes_no_sense(run, predictions, out):
+    (predictions / "plans.json").write_text(json.dumps({"image_reader_writer": ["x"]}))
+    code, text = run("predict", predictions, "--output", out, "--nnunet")
+    assert code == 2
+    assert "image_reader_writer must be a class's name, got ['x']" in text
+
+
+def test_memory_does_not_grow_with_the_cases(run, tmp_path, reference, out):
+    """One array in memory, and what is on the way out: not one a case."""
+    shape = (40, 50, 60)
+    probs = probabilities(0, shape=shape)
+    peaks = []
+    for count in (1, 6):
+        names = [f"case_{at}" for at in range(count)]
+        folder = fill(tmp_path / f"pred_{count}", dict.fromkeys(names, probs))
+        place = images(tmp_path / f"images_{count}", *names, shape=shape)
+        arguments = ("--output", out / str(count), "--nnunet", "--reference", place)
+        run("predict", folder, *arguments)  # what is compiled and imported does not count
+        tracemalloc.start()
+        assert run("predict", folder, *arguments, "--overwrite")[0] == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] > probs.nbytes, "or the array was not seen"
+    assert peaks[1] < peaks[0] + probs.nbytes / 2
 
 
 def test_other_files_than_probabilities(run, tmp_path, reference, out):
@@ -548,14 +577,6 @@ def test_nnunet_is_not_needed(predictions, reference, out):
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, f"wrote 3 files to {out}\n"), done.stderr
-    done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments[:-2]), "--unpickle", "--overwrite"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "there is no a.pkl beside it" in done.stderr
     (predictions / "a.pkl").write_bytes(b"any")
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments[:-2]), "--unpickle", "--overwrite"],
@@ -563,5 +584,7 @@ def test_nnunet_is_not_needed(predictions, reference, out):
         text=True,
         check=False,
     )
-    assert "nnunetv2 cannot be imported" in done.stderr or "nnunetv2 is needed here" in done.stderr
-    assert 'pip install "rankseg[nnunet]"' in done.stderr
+    assert done.returncode == 1
+    assert f"failed: {predictions / 'b.npz'}: there is no b.pkl beside it" in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "a.npz" in line]
+    assert line.endswith(': pip install "rankseg[nnunet]"')
