@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ TROUBLE = (FileError, OSError, ValueError, TypeError, RuntimeError, MemoryError,
 
 @dataclass(frozen=True)
 class Job:
-    """One file to read and the file to write."""
+    """One file to read and the file to write; ``opens`` reads the source."""
 
     source: Path
     target: Path
+    opens: Callable[[Path, Reading], AbstractContextManager[Input]] = open_input
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class _Together:
     def __iter__(self) -> Iterator[Tensor]:
         for job in self.jobs:
             try:
-                with open_input(job.source, self.work.reading) as opened:
+                with job.opens(job.source, self.work.reading) as opened:
                     yield from self._checked(opened)
             except TROUBLE as error:
                 raise FileError(f"{job.source}: {describe(error)}") from error
@@ -236,7 +238,7 @@ class _Together:
 def _run_one(job: Job, work: Work) -> list[dict[str, Any]]:
     if job.target.exists() and not work.overwrite:
         raise FileError(f"{job.target} exists already: use --overwrite to replace it")
-    with open_input(job.source, work.reading) as opened:
+    with job.opens(job.source, work.reading) as opened:
         rows: list[dict[str, Any]] = []
         opened.write(job.target, _answer(opened, job, work, rows))
         return rows

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from rankseg.terminal import FAILED, USAGE, ends_with, fail, plain, printing, pr
 if TYPE_CHECKING:
     from rankseg.api import RankSEG
     from rankseg.batch import Report
+    from rankseg.nnunet import Folders
     from rankseg.rule import DecisionRule
 
 app = typer.Typer(
@@ -75,6 +77,11 @@ DECIDED = {
     *("class_weights", "include_background", "empty"),
 }
 """Options of predict that a saved rule has decided."""
+
+FOLDERS_SAY = {
+    *("key", "channel_axis", "batched", "activation", "scale", "output_mode", "file_format"),
+}
+"""Options of predict that nnU-Net's folders have decided."""
 
 
 def _version(wanted: bool) -> None:
@@ -166,7 +173,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT",
-            help="Files, folders (the known files directly in them) or patterns.",
+            help="Files, folders (the known files directly in them) or patterns; with --nnunet "
+            "folders of nnU-Net.",
             show_default=False,
         ),
     ],
@@ -331,6 +339,37 @@ def predict(
             "read by windows, without a limit.",
         ),
     ] = None,
+    nnunet: Annotated[
+        bool,
+        typer.Option(
+            "--nnunet",
+            help="Inputs are folders of nnUNetv2_predict --save_probabilities, of which several "
+            "are averaged; results are segmentations as nnU-Net writes them.",
+        ),
+    ] = False,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="nnU-Net: images CASE_0000 or segmentations CASE that tell the place; by default "
+            "the segmentations that nnU-Net has written beside the probabilities.",
+        ),
+    ] = None,
+    unpickle: Annotated[
+        bool,
+        typer.Option(
+            "--unpickle",
+            help="nnU-Net: take the place from its .pkl files instead. Unpickling runs what a "
+            "file holds: only files that you trust.",
+        ),
+    ] = False,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="nnU-Net: where dataset.json and plans.json are, if not in the input folders.",
+        ),
+    ] = None,
 ) -> None:
     """Turn saved probabilities or logits into labels or masks, one file for each input.
 
@@ -342,7 +381,9 @@ def predict(
     take no more memory than small ones when written as GeoTIFF, but for solvers other than RMA,
     argmax and TR, for --empty and for the table. A file that fails stops no other, but with
     --aggregation dataset; failures are listed at the end and the exit code is 1 (2 for options
-    that make no sense).
+    that make no sense). With --nnunet probabilities become segmentations in the image's place,
+    regions painted in nnU-Net's order; NIfTI needs pip install "rankseg[files]", other formats
+    and --unpickle need pip install "rankseg[nnunet]".
     """
     from rankseg import batch, files
     from rankseg.inputs import Reading
@@ -350,9 +391,10 @@ def predict(
 
     together = aggregation is Aggregation.dataset
     _refuse_unused(context, rule, save_rule, expected_score, together)
+    folders = _folders(context, inputs, nnunet, reference, unpickle, model)
     decide = _decider(
         metric=metric,
-        output_mode=output_mode,
+        output_mode=output_mode if folders is None else folders.output_mode,
         solver=solver,
         smooth=smooth,
         pruning_prob=_numbers("--pruning-prob", pruning_prob),
@@ -374,6 +416,8 @@ def predict(
         saved = None if rule is None else _load_rule(rule)
         batch.check_scale(scale)
         batch.check_rule_file(save_rule, overwrite)
+        if saved is not None and folders is not None:
+            folders.check_rule(saved)
     reading = Reading(
         layout=Layout(axis, batched),
         masks=batch.masks(saved or decide),
@@ -385,13 +429,19 @@ def predict(
         whole=saved is None and (expected_score is not None or not batch.takes_tiles(decide)),
     )
     work = batch.Work(decide=decide, reading=reading, rule=saved, overwrite=overwrite)
-    sources, missing = files.find_inputs(inputs, files.SUFFIXES)
     with ends_with(USAGE, ValueError):
-        jobs = batch.plan(sources, output, None if file_format is None else file_format.value)
+        if folders is None:
+            sources, missing = files.find_inputs(inputs, files.SUFFIXES)
+            jobs = batch.plan(sources, output, None if file_format is None else file_format.value)
+        else:
+            jobs, missing = folders.jobs(output)
     with ends_with(FAILED, OSError):
         output.mkdir(parents=True, exist_ok=True)
     with ends_with(USAGE, ValueError):
         batch.check_table(expected_score, overwrite)
+        if folders is not None:
+            with ends_with(FAILED, OSError):
+                folders.copy_definitions(output, overwrite)
     report = batch.Report(failures=missing)
     with stoppable(report.so_far):
         if together:
@@ -411,6 +461,40 @@ def _load_rule(path: Path) -> DecisionRule:
     return DecisionRule.load(path)
 
 
+def _given(context: typer.Context, names: Iterable[str]) -> list[str]:
+    """Those of the options that were typed, as they are typed."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    typed = (
+        "format" if name == "file_format" else name.replace("_", "-")
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"  # click's enum, or typer's copy
+    )
+    return sorted(f"--{name}" for name in typed)
+
+
+def _folders(
+    context: typer.Context,
+    inputs: list[str],
+    nnunet: bool,
+    reference: Path | None,
+    unpickle: bool,
+    model: Path | None,
+) -> Folders | None:
+    """Folders of nnU-Net, if that is what the inputs are."""
+    given = _given(context, FOLDERS_SAY if nnunet else ("reference", "unpickle", "model"))
+    if given and nnunet:
+        fail(f"nnU-Net's folders decide what {', '.join(given)} would: leave it out", USAGE)
+    if given:
+        fail(f"{', '.join(given)} goes with --nnunet", USAGE)
+    if not nnunet:
+        return None
+    from rankseg.nnunet import open_folders
+
+    with ends_with(USAGE, ValueError), ends_with(FAILED, OSError):
+        paths = [Path(name) for name in inputs]
+        return open_folders(paths, model=model, reference=reference, unpickle=unpickle)
+
+
 def _refuse_unused(
     context: typer.Context,
     rule: Path | None,
@@ -419,12 +503,7 @@ def _refuse_unused(
     together: bool,
 ) -> None:
     """Refuse options that would be ignored."""
-    sources = {name: context.get_parameter_source(name) for name in DECIDED}
-    given = sorted(
-        f"--{name.replace('_', '-')}"
-        for name, source in sources.items()
-        if source is not None and source.name == "COMMANDLINE"  # click's enum, or typer's copy
-    )
+    given = _given(context, DECIDED)
     if rule is not None and given:
         fail(f"--rule has decided what {', '.join(given)} would: leave it out", USAGE)
     if save_rule is not None and not together:

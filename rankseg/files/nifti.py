@@ -48,6 +48,25 @@ def _damage(library: Any) -> Iterator[None]:
             raise ValueError(str(error)) from error
 
 
+def open_nifti(path: Path) -> Any:
+    """Image of a NIfTI file, its values unread.
+
+    Raises
+    ------
+    FileError
+        If the file is corrupt, truncated or another format.
+    OSError
+        If it is missing or cannot be read.
+    """
+    library = require("nibabel", "files")
+    refuse_other_than_files(path)
+    with _damage(library):
+        image = library.load(path)
+    if not isinstance(image, library.Nifti1Image):  # Nifti2Image is one
+        raise FileError(f"holds a {type(image).__name__}, not a NIfTI volume")
+    return image
+
+
 def read_nifti(path: Path, max_bytes: int, scale: float | None = None) -> Volume:
     """Values of a NIfTI file; those of an uncompressed one are mapped unless they are scaled.
 
@@ -59,11 +78,8 @@ def read_nifti(path: Path, max_bytes: int, scale: float | None = None) -> Volume
         If it is missing or cannot be read.
     """
     library = require("nibabel", "files")
-    refuse_other_than_files(path)
+    image = open_nifti(path)
     with _damage(library):
-        image = library.load(path)
-        if not isinstance(image, library.Nifti1Image):  # Nifti2Image is one
-            raise FileError(f"holds a {type(image).__name__}, not a NIfTI volume")
         stored = image.dataobj
         shape, dtype, offset = tuple(map(int, stored.shape)), stored.dtype, int(stored.offset)
         scaling = Scaling(dtype, (stored.slope,), (stored.inter,), scale)
@@ -88,7 +104,9 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, most:
 
 
 def write_nifti(path: Path, array: npt.NDArray[Any], image: Any) -> None:
-    """Write labels or masks as ``.nii.gz`` in the place of an image: affine, codes and units.
+    """Write labels or masks in the place of an image: affine, codes and units.
+
+    Packed if the name ends in ``.gz``.
 
     Raises
     ------
@@ -104,6 +122,9 @@ def write_nifti(path: Path, array: npt.NDArray[Any], image: Any) -> None:
     result = type(image)(numbers, image.affine, header)
 
     def write(file: Any) -> None:
+        if path.suffix.lower() != ".gz":
+            result.to_stream(file)
+            return
         with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
             result.to_stream(packed)
 
