@@ -61,6 +61,8 @@ def test_differences_are_those_of_the_same_images():
     assert np.array_equal(best[0].maps["truth"], shown[1][0].numpy())
     assert np.array_equal(best[0].maps["baseline"], shown[0].argmax(1)[0].numpy())
     assert np.array_equal(best[0].maps["decided"], decide(shown[0])[0].numpy())
+    foreground = ((1 - shown[0][0, 0]) * 255).round().numpy()
+    assert np.abs(best[0].maps["probability"] - foreground).max() <= 1
 
 
 def test_one_batch_or_many_in_any_order_are_the_same():
@@ -145,6 +147,14 @@ def test_what_was_promised_is_compared_with_what_was_achieved():
     overconfident = evaluate(pairs_of(60, seed=4), RankSEG(calibrator=sure))
     promise = overconfident.contenders["RMA dice"].promise
     assert promise.expected > promise.achieved + 0.05
+
+
+def test_promises_of_classes_that_are_predicted_and_not_there_count():
+    probs = torch.tensor([[[0.6, 0.6], [0.4, 0.4], [0.0, 0.0]]])
+    row = evaluate([(probs, torch.tensor([[1, 1]]))], {"a": RankSEG(solver="argmax")})
+    promise = row.contenders["a"].promise
+    assert promise.count == 2  # class 0 is predicted, class 1 is true, class 2 neither
+    assert promise.achieved == 0
 
 
 def test_logits_numpy_and_one_channel():

@@ -101,12 +101,19 @@ def test_ignored_pixels_are_as_if_they_were_not_there(masks):
     found = evaluate([(probs, truth)], {}, ignore_index=255)
     row = next(iter(found.contenders.values()))
     if dropped is not None:
-        alone = evaluate(dropped, {}).contenders["argmax"]
+        without = evaluate(dropped, {})
+        alone = without.contenders["argmax"]
+        assert torch.equal(found.reliability.count, without.reliability.count)
+        for name in ("sum_of_probs", "sum_of_labels", "squares"):
+            mine, theirs = (getattr(one.reliability, name) for one in (found, without))
+            torch.testing.assert_close(mine, theirs)
         for metric in ("dice", "iou", "acc"):
             assert row.per_image[metric].value == alone.per_image[metric].value
             assert row.per_dataset[metric].value == alone.per_dataset[metric].value
         return
     here = ~ignored
+    assert found.reliability.count.sum(1).tolist() == here.sum((0, 2, 3)).tolist()
+    assert found.reliability.sum_of_labels.sum(1).tolist() == ((truth == 1).sum((0, 2, 3)).tolist())
     predicted, true = (probs > 0.5) & here, (truth == 1) & here
     hit = (predicted & true).flatten(2).sum(2).double()
     bottom = (predicted.flatten(2).sum(2) + true.flatten(2).sum(2)).double()
@@ -172,10 +179,11 @@ def test_reliability_against_torchmetrics(masks):
         error = classification.binary_calibration_error(
             probs[:, class_].flatten(), truth[:, class_].flatten(), n_bins=20, norm="l1"
         )
-        # The binary metric folds p and 1 - p onto one axis; do the same with the bins.
+        # The binary metric folds p and 1 - p onto one axis, where errors of both cancel.
         assert found.error[class_].item() >= error.item() - 1e-6
         p, y = probs[:, class_].flatten().double(), truth[:, class_].flatten().double()
         place = (p * 20).long().clamp(max=19)
+        assert found.count[class_].tolist() == torch.bincount(place, minlength=20).tolist()
         wanted = sum(
             (p[place == b].sum() - y[place == b].sum()).abs().item() for b in range(20)
         ) / len(p)
