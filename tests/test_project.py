@@ -51,7 +51,11 @@ LAYERS = {
     "": {"api", "fields", "result", "rule", "scoring"},
 }
 PUBLIC = {"", "api", "functional", "result", "rule", "scoring", "validation", "_require"}
-HOUSEHOLD = {"torch", "numpy"}
+HOUSEHOLD = {"torch", "numpy", "typing_extensions"}  # torch needs the third itself
+PRIVATE = {"_common": {"_require", "validation"}, "_lightning": {"files"}}
+"""What adapters take of the inside: checks, and files that are whole or absent as the CLI's are."""
+TWINS = {"lightning": {"_lightning"}, "pytorch_lightning": {"_lightning"}}
+"""One framework under two names, each with its own base classes; the logic is written once."""
 TERMINAL = {"typer", "rich"}
 COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}
 """Files that may import a compiler; nothing imports these files before they are needed."""
@@ -129,10 +133,9 @@ def test_layers(path: Path) -> None:
     seen = imported(path)
     core = {component(name) for name in seen if name.split(".")[0] == "rankseg"}
     if module.startswith("rankseg_integrations"):
-        private = {"_require", "validation"} if own == "_common" else set()
-        assert core <= {"", "functional"} | private
+        assert core <= {"", "functional"} | PRIVATE.get(own, set())
         adapters = {component(name) for name in seen if name.startswith("rankseg_integrations")}
-        assert adapters <= {"_common", own}  # an adapter may be a package
+        assert adapters <= {"_common", own} | TWINS.get(own, set())  # an adapter may be a package
         assert third_parties(path) <= HOUSEHOLD | {own}
     elif own in LAYERS:
         assert core <= LAYERS[own]
@@ -155,7 +158,7 @@ def test_the_benchmark_worker_runs_without_this_package() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("rankseg", "rankseg.functional", "rankseg_integrations.dask"),
+        *("rankseg", "rankseg.functional", "rankseg_integrations", "rankseg_integrations.dask"),
         *("rankseg_integrations.distributed", "rankseg_integrations.sam"),
         *("rankseg_integrations.torch", "rankseg_integrations.transformers"),
     ],
