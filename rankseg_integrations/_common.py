@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankseg._require import require
-from rankseg.validation import FLOAT_DTYPES, choice, each_tile, yes_or_no
+from rankseg.validation import FLOAT_DTYPES, choice, each_tile, integer, yes_or_no
 from rankseg.validation import tiles as check_tiles
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "describe",
     "each_image_alone",
     "each_tile",
+    "integer",
     "parse_size",
     "require",
     "resize",

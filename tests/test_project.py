@@ -158,7 +158,7 @@ def test_the_benchmark_worker_runs_without_this_package() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("rankseg", "rankseg.functional", "rankseg_integrations", "rankseg_integrations.dask"),
+        *("rankseg", "rankseg.functional", "rankseg_integrations.dask"),
         *("rankseg_integrations.distributed", "rankseg_integrations.sam"),
         *("rankseg_integrations.torch", "rankseg_integrations.transformers"),
     ],

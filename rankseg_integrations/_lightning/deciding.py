@@ -14,7 +14,13 @@ from typing_extensions import Unpack
 from rankseg_integrations._common import describe, yes_or_no
 from rankseg_integrations._lightning.batch import decide
 from rankseg_integrations._lightning.options import Decision, PredictOptions, configured
-from rankseg_integrations._lightning.outputs import check_key, exchanged, place, scores_in
+from rankseg_integrations._lightning.outputs import (
+    check_key,
+    check_text,
+    exchanged,
+    place,
+    scores_in,
+)
 from rankseg_integrations._lightning.trainer import check_framework
 from rankseg_integrations._lightning.writing import Writes
 
@@ -65,9 +71,7 @@ class Decides:
     ) -> None:
         super().__init__()
         self.key = check_key("key", key)
-        if not isinstance(output_key, str):
-            raise TypeError(f"output_key must be a str; got {type(output_key).__name__}")
-        self.output_key = output_key
+        self.output_key = check_text("output_key", output_key)
         self.drop_probs = yes_or_no("drop_probs", drop_probs)
         self.rankseg = configured(rankseg, options)
         self._where = ""

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from rankseg import RankSEG
-from rankseg_integrations._common import choice, yes_or_no
+from rankseg_integrations._common import choice, integer, yes_or_no
 from rankseg_integrations._lightning.batch import decide
 from rankseg_integrations._lightning.counts import checked_truth, counted
 from rankseg_integrations._lightning.options import (
@@ -22,7 +22,7 @@ from rankseg_integrations._lightning.options import (
     configured,
     gives_masks,
 )
-from rankseg_integrations._lightning.outputs import beside, check_key, place, scores_in
+from rankseg_integrations._lightning.outputs import beside, check_key, check_text, place, scores_in
 from rankseg_integrations._lightning.scores import Level, Overlap
 from rankseg_integrations._lightning.trainer import check_framework, gathered
 
@@ -93,13 +93,13 @@ class Evaluates:
         self.key = check_key("key", key)
         self.target_key = check_key("target_key", target_key)
         self.rankseg = configured(rankseg, options, include_background=include_background)
-        self.ignore_index = ignore_index
+        self.ignore_index = None if ignore_index is None else integer("ignore_index", ignore_index)
         self.include_background = yes_or_no("include_background", include_background)
-        self.per_class = per_class if isinstance(per_class, bool) else tuple(per_class)
+        self.per_class = _checked_names(per_class)
         self.aggregation_level: Any = choice(
             "aggregation_level", aggregation_level, get_args(Level)
         )
-        self.name = name
+        self.name = check_text("name", name)
         mode = "multilabel" if gives_masks(self.rankseg) else "multiclass"
         self._usual = RankSEG("acc", mode, activation=activation_of(self.rankseg))
         self._scores: dict[int, tuple[Overlap, Overlap]] = {}
@@ -119,9 +119,7 @@ class Evaluates:
         """Forget what was counted before, in the sanity check for one."""
         self._scores = {}
 
-    def on_test_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Forget what was counted before."""
-        self._scores = {}
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_batch_end(
         self,
@@ -242,3 +240,12 @@ class Evaluates:
                     for number, name in enumerate(names):
                         found[f"{prefix}{metric}_{rule}/{name}"] = scores[row, number]
         return found
+
+
+def _checked_names(per_class: Any) -> bool | tuple[str, ...]:
+    if isinstance(per_class, bool):
+        return per_class
+    names = tuple(per_class) if isinstance(per_class, (list, tuple)) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"per_class must be True, False or names of classes; got {per_class!r}")
+    return names

@@ -26,6 +26,13 @@ def check_key(argument: str, key: object) -> str | int:
     return key
 
 
+def check_text(argument: str, value: object) -> str:
+    """Return a str."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be a str; got {type(value).__name__} {value!r}")
+    return value
+
+
 def has(values: Any, key: str | int) -> bool:
     """Whether there is such an entry."""
     if isinstance(values, Mapping):

@@ -294,7 +294,7 @@ def test_arguments_are_checked_when_it_is_made(
 def test_without_the_framework_one_line_says_what_to_install(name: str) -> None:
     script = (
         f"import sys; sys.modules[{name!r}] = None\n"
-        "import rankseg_integrations\n"
+        "import rankseg_integrations; assert 'torchmetrics' not in sys.modules\n"
         f"try:\n    from rankseg_integrations.{name} import RankSEGWriter\n"
         "except ImportError as error:\n    print(error)"
     )
