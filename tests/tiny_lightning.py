@@ -23,11 +23,7 @@ FILTERS = [
             "predict returned None",
             "The '.*_dataloader' does",
         ),
-        *(
-            "Starting from v1.9.0, `tensorboardX`",
-            "The `srun` command",
-            "You are using `torch.load`",
-        ),
+        ".*sampler has shuffling enabled",
     )
 ]
 """Warnings that Lightning gives of itself."""

@@ -72,21 +72,25 @@ def counted(
 
     Pixels whose truth is `ignore_index` are in neither; labels that are no class are in no class.
     """
-    valid = torch.ones_like(truth, dtype=torch.bool)
-    if ignore_index is not None:
-        valid = truth != ignore_index
     if prediction.dtype == torch.bool:
-        found, real = prediction & valid, truth.bool() & valid
-        both, one, other = (mask.flatten(2).sum(2) for mask in (found & real, found, real))
-        return both, one + other
+        real = truth.bool()
+        if ignore_index is not None:
+            valid = truth != ignore_index
+            prediction, real = prediction & valid, real & valid
+        masks = (prediction & real, prediction, real)
+        both, found, there = (mask.flatten(2).sum(2) for mask in masks)
+        return both, found + there
+    # Pixels of each pair of classes, one count for all: "no class" stands behind the classes.
+    side = classes + 1
     known = (prediction >= 0) & (prediction < classes)
-    both = _by_class(truth, valid & (prediction == truth), classes)
-    return both, _by_class(truth, valid, classes) + _by_class(prediction, valid & known, classes)
+    pairs = torch.where(known, prediction, classes)
+    pairs += side * (truth if ignore_index is None else _renamed(truth, ignore_index, classes))
+    pairs = pairs.flatten(1) + torch.arange(len(pairs), device=pairs.device).unsqueeze(1) * side**2
+    table = torch.bincount(pairs.flatten(), minlength=len(pairs) * side**2)
+    table = table.reshape(-1, side, side)[:, :classes]
+    both = table.diagonal(dim1=1, dim2=2)[:, :classes]
+    return both, table.sum(2) + table.sum(1)[:, :classes]
 
 
-def _by_class(labels: Tensor, where: Tensor, classes: int) -> Tensor:
-    """Pixels of each image (B) and class (C), among those chosen."""
-    size = len(labels)
-    first = torch.arange(size, device=labels.device).reshape(-1, 1) * classes
-    bins = (labels.flatten(1) + first)[where.flatten(1)]
-    return torch.bincount(bins, minlength=size * classes).reshape(size, classes)
+def _renamed(truth: Tensor, old: int, new: int) -> Tensor:
+    return torch.where(truth == old, new, truth)
