@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankseg._require import require
-from rankseg.validation import FLOAT_DTYPES, choice, each_tile
+from rankseg.validation import FLOAT_DTYPES, choice, each_tile, integer, yes_or_no
 from rankseg.validation import tiles as check_tiles
 
 __all__ = [
@@ -22,11 +22,14 @@ __all__ = [
     "check_tensor",
     "check_tiles",
     "choice",
+    "describe",
     "each_image_alone",
     "each_tile",
+    "integer",
     "parse_size",
     "require",
     "resize",
+    "yes_or_no",
 ]
 
 Activation = Literal["none", "softmax", "sigmoid"]
@@ -186,6 +189,22 @@ def _interpolate(values: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def _widen(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def describe(value: Any) -> str:
+    """Name a type and what is inside, one level deep: ``dict(loss: Tensor())``."""
+    name = type(value).__name__
+    if isinstance(value, Tensor):
+        return f"{name}{tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"{name}({', '.join(f'{key}: {_brief(entry)}' for key, entry in value.items())})"
+    if isinstance(value, (tuple, list)):
+        return f"{name}({', '.join(_brief(entry) for entry in value)})"
+    return name
+
+
+def _brief(value: Any) -> str:
+    return describe(value) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _length(value: object) -> int:

@@ -18,6 +18,7 @@ from rankseg_integrations._common import (
     activate,
     check_activation,
     check_tensor,
+    describe,
     parse_size,
     resize,
 )
@@ -239,11 +240,11 @@ def _checked_key(key: object) -> str | int | None:
 def _select(returned: Any, key: str | int | None) -> Tensor:
     logits = _first(returned) if key is None else _entry(returned, key)
     if not isinstance(logits, Tensor):
-        raise TypeError(f"no logits or probs found: got {_describe(returned)}; {_advice(key)}")
+        raise TypeError(f"no logits or probs found: got {describe(returned)}; {_advice(key)}")
     if logits.ndim < 3:
         raise ValueError(
             f"logits and probs must have shape (B, C, *spatial), got {tuple(logits.shape)} "
-            f"in {_describe(returned)}; {_advice(key)}"
+            f"in {describe(returned)}; {_advice(key)}"
         )
     return logits
 
@@ -265,22 +266,6 @@ def _entry(returned: Any, key: str | int) -> Any:
         return getattr(returned, key, None)
     inside = isinstance(returned, (tuple, list)) and -len(returned) <= key < len(returned)
     return returned[key] if inside else None
-
-
-def _describe(value: Any) -> str:
-    """Name the type and what is inside, one level deep: ``dict(loss: Tensor())``."""
-    name = type(value).__name__
-    if isinstance(value, Tensor):
-        return f"{name}{tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return f"{name}({', '.join(f'{key}: {_brief(entry)}' for key, entry in value.items())})"
-    if isinstance(value, (tuple, list)):
-        return f"{name}({', '.join(_brief(entry) for entry in value)})"
-    return name
-
-
-def _brief(value: Any) -> str:
-    return _describe(value) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _advice(key: str | int | None) -> str:

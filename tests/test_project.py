@@ -56,7 +56,19 @@ PUBLIC = {
     *("", "_require", "api", "calibrator", "functional", "result", "rule", "scoring"),
     *("strict_json", "validation"),
 }
-HOUSEHOLD = {"torch", "numpy"}
+HOUSEHOLD = {"torch", "numpy", "typing_extensions"}  # torch needs the third itself
+PRIVATE = {
+    "_common": {"_require", "validation"},
+    "_lightning": {"files"},
+    "nnunet": {"nnunet"},
+}
+"""What adapters take of the inside: checks, and files that are whole or absent as the CLI's are.
+
+Folders that nnU-Net fills are a file format: what reads them needs no nnU-Net, and lies in rankseg
+beside the command that shares it.
+"""
+TWINS = {"lightning": {"_lightning"}, "pytorch_lightning": {"_lightning"}}
+"""One framework under two names, each with its own base classes; the logic is written once."""
 TERMINAL = {"typer", "rich"}
 COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}
 """Files that may import a compiler; nothing imports these files before they are needed."""
@@ -134,13 +146,9 @@ def test_layers(path: Path) -> None:
     seen = imported(path)
     core = {component(name) for name in seen if name.split(".")[0] == "rankseg"}
     if module.startswith("rankseg_integrations"):
-        private = {"_require", "validation"} if own == "_common" else set()
-        # Folders that nnU-Net fills are a file format: what reads them needs no nnU-Net, lies in
-        # rankseg beside the command that shares it, and is an adapter's under its own name only.
-        of_its_format = {"nnunet"} & {own}
-        assert core <= {"", "functional"} | private | of_its_format
+        assert core <= {"", "functional"} | PRIVATE.get(own, set())
         adapters = {component(name) for name in seen if name.startswith("rankseg_integrations")}
-        assert adapters <= {"_common", own}  # an adapter may be a package
+        assert adapters <= {"_common", own} | TWINS.get(own, set())  # an adapter may be a package
         assert third_parties(path) <= HOUSEHOLD | {own}
     elif own in LAYERS:
         assert core <= LAYERS[own]
