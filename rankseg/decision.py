@@ -173,7 +173,9 @@ class Decision:
     def report(self, prediction: Tensor) -> Segmentation:
         """The prediction with its numbers."""
         region = self.rows.region if self.rule is None else self._measure(self.rule, prediction)
-        score = self.rows.score if self.rule is None else self._label_scores(prediction, region)
+        score = self.rows.score
+        if self.rule is not None:
+            score = self._label_scores(self._where(prediction, self.rule), region)
         threshold = self.rows.threshold
         if self.settings.empty == "nan":
             expected = score / absence.presence(self._log_absent)
@@ -195,8 +197,8 @@ class Decision:
     def _measure(self, rule: LabelRule, labels: Tensor) -> Selection:
         return self.field.measure(labels)
 
-    def _where(self, labels: Tensor) -> Tensor | LabelRule:
-        """Labels as the field can see them."""
+    def _where(self, labels: Tensor, rule: LabelRule) -> Tensor | LabelRule:
+        """The label map as the field can see it."""
         return labels
 
     def decision_rule(self) -> DecisionRule:
@@ -298,6 +300,8 @@ class Decision:
         return second.where(score[1] > score[0], first)
 
     def _score_of(self, rule: LabelRule) -> Tensor:
+        if self.settings.coupling:  # pixels may be in tiles, which make the labels themselves
+            return self._label_scores(rule, self.field.regions(rule))
         labels = self.field.assign(rule)
         return self._label_scores(labels, self.field.measure(labels))
 
@@ -346,33 +350,31 @@ class Decision:
         together = rma.solve(self.field, self.objective, active & ~self._one_by_one)
         return self._or_empty(alone.where(self._one_by_one, together))
 
-    def _label_scores(self, labels: Tensor, region: Selection) -> Tensor:
-        """Objective of every class's region in a label map."""
-        score = self._scores_of_regions(labels, region)
+    def _label_scores(self, where: Tensor | LabelRule, region: Selection) -> Tensor:
+        """Objective of every class's region in a label map, or under a rule if labels are coupled.
+
+        The region's sums and volumes are known.
+        """
+        score = self._scores_of_regions(where, region)
         if self._absent is None:
             return score
         return absence.empty_scores(score, region.volume, self._absent)
 
-    def _scores_of_regions(self, labels: Tensor, region: Selection) -> Tensor:
-        share = self.settings.coupling
-        if share and isinstance(self.objective, (Dice, IoU)):
-            where = self._where(labels)
-            return coupled_scores.scores(
-                self.field,
-                self.objective,
-                share,
-                region,
-                coupled_scores.Regions(self.field, where),
-                torch.ones_like(self.rows.active),
-            )
-        score = self.objective.value(region.selected_sum, region.volume)
-        if self._method is None or not isinstance(self.objective, (Dice, IoU)):
+    def _scores_of_regions(self, where: Tensor | LabelRule, region: Selection) -> Tensor:
+        objective, share = self.objective, self.settings.coupling
+        if share and isinstance(objective, (Dice, IoU)):
+            masks = coupled_scores.Regions(self.field, where)
+            everyone = torch.ones_like(self.rows.active)
+            return coupled_scores.scores(self.field, objective, share, region, masks, everyone)
+        score = objective.value(region.selected_sum, region.volume)
+        if self._method is None or not isinstance(objective, (Dice, IoU)):
             return score
+        assert isinstance(where, Tensor)
         alone = by_row.scores(
             self.field,
-            self.objective,
+            objective,
             self._method,
-            lambda at: labels[at[0]] == at[1],
+            lambda at: where[at[0]] == at[1],
             self._one_by_one,
         )
         return torch.where(self._one_by_one, alone, score)
@@ -410,6 +412,5 @@ class Together(Decision):
     def _measure(self, rule: LabelRule, labels: Tensor) -> Selection:
         return self.field.regions(rule)  # of all images together
 
-    def _where(self, labels: Tensor) -> Tensor | LabelRule:
-        assert self.rule is not None
-        return self.rule  # the labels are in tiles
+    def _where(self, labels: Tensor, rule: LabelRule) -> Tensor | LabelRule:
+        return rule  # tiles make their own labels

@@ -30,6 +30,9 @@ RUN = 1 << 8
 TOGETHER = 1 << 20
 """Bins of all windows counted in one pass: 16 MiB."""
 
+NARROWEST = 2.0**-1000
+"""Width up to which probabilities are not told apart; the inverse of any wider one is finite."""
+
 Numbers = NDArray[Any]
 Row = tuple[int, int]
 """Image and class."""
@@ -68,7 +71,8 @@ class Bins:
 
         Probabilities above ``low`` are apart by at least spacing * 2^floor(log2 low).
         """
-        found: NDArray[np.bool_] = (self.count == 1) | (self.width <= _apart(self.low, spacing))
+        room = np.maximum(_apart(self.low, spacing), NARROWEST)
+        found: NDArray[np.bool_] = (self.count == 1) | (self.width <= room)
         return found
 
     def _all(self) -> list[Numbers]:
@@ -87,7 +91,7 @@ class Window:
 def whole(peak: float) -> Window:
     """All positive probabilities of a row."""
     fraction, exponent = math.frexp(peak)
-    width = math.ldexp(1.0, exponent - (fraction == 0.5))
+    width = max(math.ldexp(1.0, exponent - (fraction == 0.5)), NARROWEST)
     return Window(0.0, width, width)
 
 

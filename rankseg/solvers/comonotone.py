@@ -110,18 +110,17 @@ def expected(metric: str, smooth: float, parts: Stretches, volume: Floats, place
     height, _, _, mean, variance = parts
     reciprocal = 1 / ((volume + smooth)[:, None] + mean)
     below = np.arange(height.size) >= place[:, None]
-    term = np.where(below, height, -height) * reciprocal
-    bend = np.einsum("ij,ij,ij,j->i", term, reciprocal, reciprocal, variance)
-    inside = np.append(0.0, np.cumsum(height))[place]
-    numerator = 2 * volume + smooth
-    value = 2 * inside + numerator * (term.sum(1) + bend / 3)
+    numerator = (2 * volume + smooth)[:, None]
+    value = (np.where(below, numerator, 2 * mean + smooth) * height * reciprocal).sum(1)
     if not variance.any():
         return Scores(value, np.zeros_like(value))
+    sign = np.where(below, height, -height) * variance
+    value += numerator[:, 0] * np.einsum("ij,ij,ij,ij->i", sign, *[reciprocal] * 3) / 3
     least = volume.min() + smooth
     wider = (least + mean) ** 2 / ((least + parts.least) * (least + parts.most))
     weight = height * variance * np.maximum(wider, 1)  # which falls to 1 as V grows, or rises to it
     cubes = np.einsum("ij,ij,ij,j->i", reciprocal, reciprocal, reciprocal, weight)
-    return Scores(value, numerator * cubes)
+    return Scores(value, numerator[:, 0] * cubes)
 
 
 def _expected_iou(smooth: float, parts: Stretches, volume: Floats, place: Places) -> Scores:

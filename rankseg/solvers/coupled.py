@@ -228,6 +228,8 @@ def _scores(
     volume = steps.volume[bounds[place]]
     value = (1 - share) * mixture.independent(steps.selected_sum[bounds[place]], volume)
     real = volume + smooth > 0
+    if not real.any():
+        return value, Doubt(np.zeros_like(value), np.zeros(bounds.size - 1))
     volume, place = volume[real], place[real]
     together = expected(metric, smooth, parts, volume, place)
     value[real] += share * together.value
