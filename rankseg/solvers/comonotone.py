@@ -85,11 +85,10 @@ class Stretches(NamedTuple):
 
 def stretches(steps: Steps, bounds: Places) -> Stretches:
     """Stretches between the candidates given, rising."""
-    height = -np.diff(steps.level[bounds])
-    least, most = steps.volume[bounds[:-1]], steps.volume[bounds[1:]]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.diff(steps.area[bounds]) / height
-    mean = np.clip(np.where(height > 0, mean, least), least, most)
+    level, volume, area = steps.level[bounds], steps.volume[bounds], steps.area[bounds]
+    height, least, most = level[:-1] - level[1:], volume[:-1], volume[1:]
+    mean = np.divide(area[1:] - area[:-1], height, out=least.copy(), where=height > 0)
+    mean = np.minimum(np.maximum(mean, least), most)
     return Stretches(height, least, most, mean, (mean - least) * (most - mean))
 
 

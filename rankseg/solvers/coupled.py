@@ -42,14 +42,14 @@ Flags = NDArray[np.bool_]
 TOLERANCE = 1e-11
 """Share of the best score that a mask may lose at most."""
 
-FIRST, FINER = 32, 16
+FIRST, FINER = 64, 16
 """Stretches to begin with, and parts that one is cut into."""
 
-HEAVY = 1 / 64
+HEAVY = 1 / 8
 """Share of the doubt about scores that makes a stretch worth cutting for it alone."""
 
-ROUGH = 1 / 4
-"""Doubt is cut down where it is not less than this share of what may hide inside a stretch."""
+ROUGH = 2
+"""Doubt is cut down where it is more than so many times what may hide inside a stretch."""
 
 PASSES = 12
 """Times that bins are counted anew at most; two or three are usual, equal values take five."""
@@ -180,10 +180,10 @@ def _start(steps: Steps, outlook: Outlook | None, best: int) -> tuple[Places, Fl
     """Bounds to begin with: a few, or the earlier ones as near as there are candidates now."""
     if outlook is None:
         even = np.linspace(0, steps.level.size - 1, FIRST + 1).round().astype(np.intp)
-        bounds = np.unique(even)
+        bounds = _rising(even)
         return bounds, np.ones(bounds.size - 1, bool)
     after = np.searchsorted(-steps.level, -outlook.level)
-    bounds = np.unique(np.concatenate([[0, best], after, [steps.level.size - 1]]))
+    bounds = _rising(np.concatenate([[0, best], after, [steps.level.size - 1]]))
     upper, lower = outlook.level[:-1][outlook.open], outlook.level[1:][outlook.open]
     mine_upper, mine_lower = steps.level[bounds[:-1]], steps.level[bounds[1:]]
     ends_below = np.searchsorted(-lower, -mine_upper)  # the first open one that ends below my start
@@ -202,13 +202,16 @@ class Look(NamedTuple):
 def _look(mixture: Mixture, steps: Steps, bounds: Places, open_: Flags, best: int) -> Look:
     """Score the ends of the open stretches and bound what lies between."""
     parts = stretches(steps, bounds)
-    ends = np.append(open_, False) | np.append(False, open_) | (bounds == best)
+    ends = bounds == best
+    ends[:-1] |= open_
+    ends[1:] |= open_
     place = np.flatnonzero(ends)
     value, unsure = _scores(mixture, steps, parts, bounds, place)
     top = int(value.argmax())
     goal = value[top] * (1 + TOLERANCE)
     room = _room(mixture, steps, parts, bounds)
-    inner = (parts.most - parts.least > 1) & ((np.diff(bounds) > 1) | steps.unknown[bounds[1:]])
+    several = bounds[1:] - bounds[:-1] > 1
+    inner = (parts.most - parts.least > 1) & (several | steps.unknown[bounds[1:]])
     room = np.where(inner, room, 0.0)
     known, most = np.full((2, bounds.size), -np.inf)
     known[place], most[place] = value, value + unsure.off
@@ -216,7 +219,8 @@ def _look(mixture: Mixture, steps: Steps, bounds: Places, open_: Flags, best: in
     hidden = alive & (np.maximum(known[:-1], known[1:]) + room > goal)
     cut = hidden & inner
     if unsure.off.max() > ROUGH * room.max(where=alive, initial=0.0):
-        cut = cut | (unsure.by > HEAVY * unsure.by.sum())
+        by = unsure.by
+        cut = cut | (by > min(HEAVY * by.sum(), by.max() / 2))  # the worst one at least
     return Look(int(bounds[place[top]]), alive, cut)
 
 
@@ -257,10 +261,10 @@ def _independent_room(ratio: LinearFractional, steps: Steps, bounds: Places) -> 
     (a w - s b) b x (1 - x)/(w (w + b) (w + b x)). What smoothed Dice adds is convex.
     """
     peak = steps.level[bounds[:-1]]
-    n = np.diff(steps.volume[bounds])
-    total = steps.selected_sum[bounds]
-    s, w = ratio.terms(total[:-1], steps.volume[bounds[:-1]])
-    above, below = ratio.terms(total[1:], steps.volume[bounds[1:]])
+    volume = steps.volume[bounds]
+    n = volume[1:] - volume[:-1]
+    above, below = ratio.terms(steps.selected_sum[bounds], volume)
+    s, w, above, below = above[:-1], below[:-1], above[1:], below[1:]
     a, b = ratio.gain * peak * n, (ratio.price - ratio.overlap * peak) * n
     with np.errstate(divide="ignore", invalid="ignore"):
         end = (s + a) / (w + b) - above / below
@@ -270,9 +274,14 @@ def _independent_room(ratio: LinearFractional, steps: Steps, bounds: Places) -> 
 
 def _cut(bounds: Places, cut: Flags, alive: Flags) -> tuple[Places, Flags]:
     """Finer bounds, and which stretches are open: parts of those alive."""
-    share = np.linspace(0, 1, FINER + 1)[:-1]
-    starts, ends = bounds[:-1], bounds[1:]
-    finer = starts[cut, None] + np.floor(share * (ends - starts)[cut, None]).astype(np.intp)
-    new = np.unique(np.concatenate([bounds, finer.ravel()]))
+    starts, ends = bounds[:-1][cut], bounds[1:][cut]
+    finer = starts + (np.arange(1, FINER)[:, None] * (ends - starts)) // FINER
+    new = _rising(np.concatenate([bounds, finer.ravel()]))
     parent = np.searchsorted(bounds, new[:-1], side="right") - 1
     return new, alive[parent]
+
+
+def _rising(places: Places) -> Places:
+    """Different numbers in order; a sort of few is faster than ``np.unique``."""
+    places = np.sort(places)
+    return places[np.append(True, places[1:] > places[:-1])]
