@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from rankseg import RankSEG, expected_score
 from rankseg.functional import rankseg
+from rankseg.objectives import Coupled, Dice, IoU
 
 
 def maps(seed=0, shape=(2, 3, 18, 14), scale=2.0, dtype=torch.float64):
@@ -226,3 +227,40 @@ def test_the_matching_coupling_wins_on_simulated_labels(dependence):
     for other in {0.0, 1.0} - {BEST[dependence]}:
         gain = scores[BEST[dependence]] - scores[other]
         assert gain.mean() > 3 * gain.std(ddof=1) / np.sqrt(gain.size), (other, gain.mean())
+
+
+@pytest.mark.parametrize("kind", [Dice, IoU])
+@pytest.mark.parametrize("coupling", [0.5, 1.0])
+def test_gain_of_a_pixel_near_the_threshold(kind, coupling):
+    """The gain that decides between classes, against the change of the score it stands for."""
+    row = np.random.default_rng(2).random(500)
+    metric = kind.metric
+    options = {"output_mode": "multilabel", "solver": "coupled", "coupling": coupling}
+    found = RankSEG(metric, **options).solve(torch.from_numpy(row)[None, None])
+    mask = found.prediction.flatten().numpy()
+    inside, volume = torch.tensor([[row[mask].sum()]]), found.volume
+    objective = Coupled(
+        kind(torch.tensor([[row.sum()]])), coupling, found.threshold, inside, volume
+    )
+    gain = objective.gain(inside, volume)
+    score = oracles.coupled_score(metric, row, mask, coupling)
+    changes, gains = [], []
+    for pixel in np.argsort(np.where(mask, -1, row))[-50:]:  # from 0.1 below the threshold on
+        grown = mask.copy()
+        grown[pixel] = True
+        changes.append(oracles.coupled_score(metric, row, grown, coupling) - score)
+        gains.append(float((gain.slope * row[pixel] - gain.offset) / (1 - gain.bend * row[pixel])))
+    scale = np.abs(changes).max()
+    np.testing.assert_allclose(gains, changes, rtol=0, atol=0.12 * scale)  # first order in p
+
+
+def test_labels_are_better_for_gains_that_know_of_the_coupling(monkeypatch):
+    options = {"solver": "coupled", "coupling": 1.0, "pruning_prob": 0.0}
+    won = []
+    for seed in range(12):
+        probs = maps(seed, shape=(1, 4, 20, 20), scale=1.5)
+        found = RankSEG(**options).solve(probs).objective
+        with monkeypatch.context() as patch:
+            patch.setattr(Coupled, "gain", lambda self, *region: self.objective.gain(*region))
+            won.append(float(found - RankSEG(**options).solve(probs).objective))
+    assert np.mean(won) > 2 * np.std(won, ddof=1) / np.sqrt(len(won))
