@@ -36,6 +36,7 @@ class RankSEG(nn.Module):
         ``'RMA'`` maximises the reciprocal moment approximation of the expected metric: exactly
         for each class, without sorting. ``'exact'`` maximises the expected metric itself;
         ``'auto'`` does so for classes of small expected volume and takes RMA for the others.
+        ``'coupled'`` takes labels to move together in part, see ``coupling`` (Dice and IoU).
         ``'BA'``, ``'TRNA'`` and ``'BA+TRNA'`` maximise the refined normal approximations of Dai
         and Li (Dice and IoU). ``'argmax'`` (multiclass) and ``'TR'`` (multilabel, a fixed cut)
         are the usual rules, for comparison. Case does not matter.
@@ -72,7 +73,7 @@ class RankSEG(nn.Module):
         Over which pixels the metric is taken: those of each image, or those of all images given
         together, as benchmarks do that sum counts over their data set (mIoU of Cityscapes, ADE20K).
         ``predict`` and ``solve`` then take the batch as one image (numbers per class are (1, C));
-        for more than a batch, see ``decide``. RMA, argmax, TR and accuracy.
+        for more than a batch, see ``decide``. RMA, coupled, argmax, TR and accuracy.
     calibrator : Calibrator, optional
         What the probabilities (or logits) go through first, fitted on labelled images by
         ``rankseg.evaluation.fit_calibrator``. It takes a copy of the input.
@@ -83,7 +84,9 @@ class RankSEG(nn.Module):
         ``void_index`` (int that is no class, default 255), ``assignment`` ('published': each pixel
         goes where it gains most after classes were decided alone; 'ascent': from there labels climb
         the sum of the classes' objectives, which never falls, at some twice the time). One channel
-        has no unclaimed pixels. BA, TRNA, BA+TRNA: ``eps`` (default 1e-4), the probability left out
+        has no unclaimed pixels. Coupled: ``coupling`` (0 to 1, default 0.5), the share of the
+        expectation under comonotone labels, those above one uniform number for the whole image; the
+        rest is that of RMA. BA, TRNA, BA+TRNA: ``eps`` (default 1e-4), the probability left out
         of the distribution of the label count. TR: ``threshold`` (default 0.5), a number, or one
         for each class. Metrics: ``beta`` (default 1) of F-beta; ``alpha`` and ``beta`` (default
         0.5) of Tversky; RMA, argmax and TR serve these two.

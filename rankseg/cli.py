@@ -73,7 +73,15 @@ class Aggregation(str, Enum):
 
 DECIDED = {
     *("metric", "alpha", "beta", "output_mode", "solver", "smooth", "pruning_prob", "assignment"),
-    *("unassigned_policy", "void_index", "eps", "threshold", "activation", "aggregation"),
+    *(
+        "unassigned_policy",
+        "void_index",
+        "coupling",
+        "eps",
+        "threshold",
+        "activation",
+        "aggregation",
+    ),
     *("class_weights", "include_background", "empty"),
 }
 """Options of predict that a saved rule has decided."""
@@ -105,8 +113,8 @@ Metric = Annotated[str, typer.Option(help="What to maximise.", metavar="dice|iou
 Solver = Annotated[
     str,
     typer.Option(
-        help="How: RMA, exact, auto, BA, TRNA or BA+TRNA; the usual rules are argmax (labels) and "
-        "TR (masks)."
+        help="How: RMA, exact, auto, coupled, BA, TRNA or BA+TRNA; the usual rules are argmax "
+        "(labels) and TR (masks)."
     ),
 ]
 
@@ -283,6 +291,13 @@ def predict(
     void_index: Annotated[
         int | None, typer.Option(help="Label of void pixels; 255 if not given.")
     ] = None,
+    coupling: Annotated[
+        float | None,
+        typer.Option(
+            help="Solver coupled: 0 for independent labels, 1 for labels that move together; 0.5 "
+            "if not given."
+        ),
+    ] = None,
     eps: Annotated[
         float | None,
         typer.Option(help="Probability that BA and TRNA leave out; 1e-4 if not given."),
@@ -379,11 +394,11 @@ def predict(
     in NIfTI and GeoTIFF). Pixels of a GeoTIFF that lack data in any band (in all, where the nodata
     value may be a probability) count for nothing and get the void label, or 255. Large GeoTIFFs
     take no more memory than small ones when written as GeoTIFF, but for solvers other than RMA,
-    argmax and TR, for --empty and for the table. A file that fails stops no other, but with
-    --aggregation dataset; failures are listed at the end and the exit code is 1 (2 for options
-    that make no sense). With --nnunet probabilities become segmentations in the image's place,
-    regions painted in nnU-Net's order; NIfTI needs pip install "rankseg[files]", other formats
-    and --unpickle need pip install "rankseg[nnunet]".
+    coupled, argmax and TR, for --empty and for the table. A file that fails stops no other, but
+    with --aggregation dataset; failures are listed at the end and the exit code is 1 (2 for
+    options that make no sense). With --nnunet probabilities become segmentations in the image's
+    place, regions painted in nnU-Net's order; NIfTI needs pip install "rankseg[files]", other
+    formats and --unpickle need pip install "rankseg[nnunet]".
     """
     from rankseg import batch, files
     from rankseg.inputs import Reading
@@ -409,6 +424,7 @@ def predict(
         threshold=threshold and _numbers("--threshold", threshold),
         alpha=alpha,
         beta=beta,
+        coupling=coupling,
         eps=eps,
     )
     with ends_with(USAGE, ValueError, OSError):

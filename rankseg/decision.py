@@ -14,6 +14,7 @@ from rankseg.fields import Best, Field, LabelRule, Selection, field_for
 from rankseg.fields.tiles import UNIT, Here, How, Source, TiledField, representable, sketch
 from rankseg.objectives import (
     Accuracy,
+    Coupled,
     Dice,
     IoU,
     Objective,
@@ -24,7 +25,16 @@ from rankseg.objectives import (
 )
 from rankseg.result import Segmentation
 from rankseg.rule import DecisionRule
-from rankseg.solvers import Settings, absence, by_row, one_pass, pointwise, rma
+from rankseg.solvers import (
+    Settings,
+    absence,
+    by_row,
+    coupled,
+    coupled_scores,
+    one_pass,
+    pointwise,
+    rma,
+)
 from rankseg.solvers.by_row import Method
 from rankseg.solvers.rows import Rows, as_rows
 
@@ -109,7 +119,7 @@ def _best_at_once(field: Field, settings: Settings) -> Best | None:
     """Every class decided on its own while its totals are found, where one search does that."""
     parameters = settings.metric_parameters
     family = ratio_family(settings.metric, settings.smooth, parameters)
-    if settings.solver != "RMA" or family is None:
+    if settings.solver not in ("RMA", "coupled") or settings.coupling or family is None:
         return None
     masks = settings.output_mode == "multilabel" and settings.empty != 1  # which empties some
     return field.best(family, _limit(settings, field), masks)
@@ -183,10 +193,12 @@ class Decision:
     def report(self, prediction: Tensor) -> Segmentation:
         """The prediction with its numbers."""
         region = self.rows.region if self.rule is None else self._measure(self.rule, prediction)
-        score = self.rows.score if self.rule is None else self._label_scores(prediction, region)
+        score = self.rows.score
+        if self.rule is not None:
+            score = self._label_scores(self._where(prediction, self.rule), region)
         threshold = self.rows.threshold
         if self.settings.empty == "nan":
-            expected = score / absence.presence(absence.log_probability(self.field))
+            expected = score / absence.presence(self._log_absent)
         else:
             expected = score
         if self.rule is not None and self._every_pixel_alone:
@@ -204,6 +216,10 @@ class Decision:
 
     def _measure(self, rule: LabelRule, labels: Tensor) -> Selection:
         return self.field.measure(labels)
+
+    def _where(self, labels: Tensor, rule: LabelRule) -> Tensor | LabelRule:
+        """The label map as the field can see it."""
+        return labels
 
     def decision_rule(self) -> DecisionRule:
         """The numbers of a single image that decide its pixels, or any others."""
@@ -258,7 +274,13 @@ class Decision:
     @cached_property
     def _absent(self) -> Tensor | None:
         """Score of every row's empty mask; None where that is the objective's own."""
-        return absence.log_probability(self.field).exp() if self.settings.empty == 1 else None
+        return self._log_absent.exp() if self.settings.empty == 1 else None
+
+    @cached_property
+    def _log_absent(self) -> Tensor:
+        """Log of the probability that a class is absent."""
+        alone = absence.log_probability(self.field)
+        return absence.coupled(alone, self.totals.peak, self.settings.coupling)
 
     def _label_of_every_pixel(self) -> LabelRule:
         if self.weights is None or self.settings.solver == "argmax":
@@ -269,6 +291,15 @@ class Decision:
     def _counted(self) -> Objective:
         """Objective that labels maximise the sum of; the largest weight is 1, whatever the unit."""
         counted: Objective = self.objective
+        if self.settings.coupling and isinstance(counted, (Dice, IoU)):
+            found = self.rows
+            counted = Coupled(
+                counted,
+                self.settings.coupling,
+                found.threshold,
+                found.region.selected_sum,
+                found.region.volume,
+            )
         if self._absent is not None:
             counted = WithEmpty(counted, self._absent)
         if self.weights is not None:
@@ -284,12 +315,14 @@ class Decision:
 
         It climbed the RMA objective; a solver that scores rows in another way has the last word.
         """
-        if self._method is None:
+        if self._method is None and not self.settings.coupling:
             return second
         score = [self._total(self._score_of(rule)) for rule in (first, second)]
         return second.where(score[1] > score[0], first)
 
     def _score_of(self, rule: LabelRule) -> Tensor:
+        if self.settings.coupling:  # pixels may be in tiles, which make the labels themselves
+            return self._label_scores(rule, self.field.regions(rule))
         labels = self.field.assign(rule)
         return self._label_scores(labels, self.field.measure(labels))
 
@@ -302,7 +335,7 @@ class Decision:
     def _method(self) -> Method | None:
         """How rows are scored one at a time; None where the RMA objective serves all."""
         solver = self.settings.solver
-        if self._every_pixel_alone or solver in ("RMA", "TR"):
+        if self._every_pixel_alone or solver in ("RMA", "TR", "coupled"):
             return None
         if solver in ("exact", "auto"):
             return Method("exact")
@@ -326,6 +359,9 @@ class Decision:
         """Region with the largest objective, of each active row."""
         if isinstance(self.objective, Accuracy):
             return pointwise.solve(self.field, self.objective, 0.5)
+        share = self.settings.coupling
+        if share and isinstance(self.objective, (Dice, IoU)):
+            return self._or_empty(coupled.solve(self.field, self.objective, active, share))
         if self._method is None or not isinstance(self.objective, (Dice, IoU)):
             return self._or_empty(rma.solve(self.field, self.objective, active))
         wanted = self._one_by_one
@@ -335,22 +371,31 @@ class Decision:
         together = rma.solve(self.field, self.objective, active & ~self._one_by_one)
         return self._or_empty(alone.where(self._one_by_one, together))
 
-    def _label_scores(self, labels: Tensor, region: Selection) -> Tensor:
-        """Objective of every class's region in a label map."""
-        score = self._scores_of_regions(labels, region)
+    def _label_scores(self, where: Tensor | LabelRule, region: Selection) -> Tensor:
+        """Objective of every class's region in a label map, or under a rule if labels are coupled.
+
+        The region's sums and volumes are known.
+        """
+        score = self._scores_of_regions(where, region)
         if self._absent is None:
             return score
         return absence.empty_scores(score, region.volume, self._absent)
 
-    def _scores_of_regions(self, labels: Tensor, region: Selection) -> Tensor:
-        score = self.objective.value(region.selected_sum, region.volume)
-        if self._method is None or not isinstance(self.objective, (Dice, IoU)):
+    def _scores_of_regions(self, where: Tensor | LabelRule, region: Selection) -> Tensor:
+        objective, share = self.objective, self.settings.coupling
+        if share and isinstance(objective, (Dice, IoU)):
+            masks = coupled_scores.Regions(self.field, where)
+            everyone = torch.ones_like(self.rows.active)
+            return coupled_scores.scores(self.field, objective, share, region, masks, everyone)
+        score = objective.value(region.selected_sum, region.volume)
+        if self._method is None or not isinstance(objective, (Dice, IoU)):
             return score
+        assert isinstance(where, Tensor)
         alone = by_row.scores(
             self.field,
-            self.objective,
+            objective,
             self._method,
-            lambda at: labels[at[0]] == at[1],
+            lambda at: where[at[0]] == at[1],
             self._one_by_one,
         )
         return torch.where(self._one_by_one, alone, score)
@@ -387,3 +432,6 @@ class Together(Decision):
 
     def _measure(self, rule: LabelRule, labels: Tensor) -> Selection:
         return self.field.regions(rule)  # of all images together
+
+    def _where(self, labels: Tensor, rule: LabelRule) -> Tensor | LabelRule:
+        return rule  # tiles make their own labels

@@ -175,6 +175,60 @@ class WithEmpty:
 
 
 @dataclass(frozen=True)
+class Coupled:
+    """Dice or IoU in part under comonotone labels (``solvers/comonotone.py``), for label rules.
+
+    Given the labels {p > u} of N(u) pixels, a pixel of probability p that joins A changes Dice by
+    2/(V + N + 1 + smooth) for all u < p, and by a loss whatever its p is. At the class's own mask,
+    {p > ``threshold``} of so many pixels, gain and loss of both parts cancel at the threshold; from
+    there the gain is taken to rise as it does there, by 2/(V1 + N + 1 + smooth) in the coupled part
+    (IoU: 1/(N + smooth) and (V1 + smooth)/((N + smooth)(N + 1 + smooth))), N the mask's volume, V1
+    that of the region. ``value`` and ``tangent`` are those of independent labels.
+    """
+
+    objective: Dice | IoU
+    coupling: float
+    threshold: Tensor
+    mask_sum: Tensor
+    mask_volume: Tensor
+
+    def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
+        """Objective of a region under independent labels."""
+        return self.objective.value(selected_sum, volume)
+
+    def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """First-order gain under independent labels."""
+        return self.objective.tangent(selected_sum, volume)
+
+    def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
+        """Gain of one more pixel, nothing at the threshold of the class's own mask.
+
+        A class without a mask has the gain under independent labels.
+        """
+        alone = self.objective.gain(selected_sum, volume)
+        own = self.objective.gain(self.mask_sum, self.mask_volume)
+        cut, share = self.threshold, self.coupling
+        start = (own.slope * cut - own.offset) / (1 - own.bend * cut)
+        rise = share * self._rise(volume.to(cut), self.mask_volume.to(cut))
+        slope = (1 - share) * (alone.slope + start * alone.bend) + rise
+        offset = (1 - share) * (alone.offset + start) + rise * cut
+        none = self.mask_volume == 0
+        return Gain(
+            torch.where(none, alone.slope, slope),
+            torch.where(none, alone.offset, offset),
+            alone.bend,
+        )
+
+    def _rise(self, volume: Tensor, labels: Tensor) -> Tensor:
+        """Slope of the comonotone gain at the threshold."""
+        smooth = self.objective.smooth
+        if self.objective.metric == "dice":
+            return 2 / (volume + labels + 1 + smooth)
+        labels = (labels + smooth).clamp(min=1)
+        return (1 + (volume + smooth) / (labels + 1)) / labels
+
+
+@dataclass(frozen=True)
 class FBeta:
     """RMA of E[((1 + w) |A and Y| + smooth) / (|A| + w |Y| + smooth)], w = beta^2.
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from rankseg import validation
 from rankseg.fields import Field, Selection, field_for
 from rankseg.objectives import Dice, IoU, objective_for
-from rankseg.solvers import METRICS, absence, by_row, metric_parameters
+from rankseg.solvers import METRICS, absence, by_row, coupled_scores, metric_parameters
 from rankseg.solvers.by_row import Method
 from rankseg.valid_pixels import valid_images
 
-METHODS = ("exact", "RMA", "BA", "TRNA")
+METHODS = ("exact", "RMA", "BA", "TRNA", "coupled")
 
 
 def expected_score(
@@ -24,6 +24,7 @@ def expected_score(
     method: str = "exact",
     smooth: float = 0.0,
     *,
+    coupling: float | None = None,
     empty: float | str = 0,
     valid_mask: Tensor | None = None,
     **metric_params: float,
@@ -44,12 +45,15 @@ def expected_score(
         do. Labels outside 0..C-1 belong to no class; with one channel, label 1 is the mask.
     metric : {'dice', 'iou', 'acc', 'fbeta', 'tversky'}, default 'dice'
         F-beta and Tversky with ``method='RMA'`` only.
-    method : {'exact', 'RMA', 'BA', 'TRNA'}, default 'exact'
+    method : {'exact', 'RMA', 'BA', 'TRNA', 'coupled'}, default 'exact'
         'exact' integrates the generating function of the label count, to about 1e-12 (absolute).
-        The others are the approximations that the solvers of these names maximise. Accuracy is
-        always exact.
+        The others are what the solvers of these names maximise; 'coupled' (Dice, IoU) takes labels
+        to move together. Accuracy is exact under the others.
     smooth : float >= 0, default 0
         Pixels added to numerator and denominator. With 0 an empty mask scores 0.
+    coupling : float in [0, 1], optional
+        Of 'coupled', 0.5 if not given: the share of the expectation under comonotone labels (one
+        uniform U for an image, labels where p > U); the rest is RMA's.
     empty : {0, 1, 'nan'}, default 0
         Score of a class that is absent from the labels and has an empty mask. With 'nan' it does
         not count there, and the expectation is that given that the class is present.
@@ -81,23 +85,30 @@ def expected_score(
     """
     metric = validation.choice("metric", metric, METRICS)
     method = validation.choice("method", method, METHODS)
-    serves = METHODS if metric in ("dice", "iou", "acc") else ("RMA",)
-    validation.combination("method", method, "metric", metric, serves)
+    validation.combination("method", method, "metric", metric, _serve(metric))
+    coupling = validation.coupling_of(method, coupling)
     parameters = metric_parameters(metric, metric_params)
     smooth = validation.smooth(smooth, metric)
     empty = validation.empty(empty, metric, smooth)
     probs = validation.pixel_tensor(probs)
     prediction = validation.prediction_tensor(prediction, probs)
     if valid_mask is None:
-        return _scores(probs, prediction, metric, method, smooth, empty, parameters)
+        return _scores(probs, prediction, metric, (method, coupling), smooth, empty, parameters)
     valid = validation.valid_mask(valid_mask, probs)
     images = zip(valid_images(probs, valid), valid_images(prediction, valid), strict=True)
     scores = [
-        _scores(*_some(*image), metric, method, smooth, empty, parameters) for image in images
+        _scores(*_some(*image), metric, (method, coupling), smooth, empty, parameters)
+        for image in images
     ]
     if not scores:
         return torch.empty(0, probs.shape[1], dtype=torch.float64, device=probs.device)
     return torch.cat(scores)
+
+
+def _serve(metric: str) -> tuple[str, ...]:
+    if metric in ("dice", "iou"):
+        return METHODS
+    return tuple(name for name in METHODS if name != "coupled") if metric == "acc" else ("RMA",)
 
 
 def _some(probs: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,12 +123,13 @@ def _scores(
     probs: Tensor,
     prediction: Tensor,
     metric: str,
-    method: str,
+    how: tuple[str, float],
     smooth: float,
     empty: float | str,
     parameters: Mapping[str, float],
 ) -> Tensor:
     """Expected score of a checked prediction."""
+    method, coupling = how
     field = field_for(probs)
     totals = field.totals()
     validation.probability_range(totals.lowest, totals.peak)
@@ -126,15 +138,20 @@ def _scores(
     if method == "RMA" or not isinstance(objective, (Dice, IoU)):
         region = masks.measure()
         score = objective.value(region.selected_sum, region.volume)
+    elif method == "coupled":
+        score = masks.coupled(objective, coupling)
     else:
         everyone = torch.ones_like(totals.mu, dtype=torch.bool)
         score = by_row.scores(field, objective, Method(method), masks.mask, everyone)
-    return score if empty == 0 else _where_empty(score, masks, field, empty)
+    return score if empty == 0 else _where_empty(score, masks, field, empty, coupling)
 
 
-def _where_empty(score: Tensor, masks: _Masks, field: Field, empty: float | str) -> Tensor:
+def _where_empty(
+    score: Tensor, masks: _Masks, field: Field, empty: float | str, coupling: float
+) -> Tensor:
     """Scores under another convention for absent classes than 0."""
-    absent = absence.log_probability(field)
+    alone = absence.log_probability(field)
+    absent = absence.coupled(alone, field.totals().peak, coupling)
     if empty == "nan":
         return score / absence.presence(absent)
     return absence.empty_scores(score, masks.measure().volume, absent.exp())
@@ -154,6 +171,14 @@ class _Masks:
         if self.labels:
             return self.prediction[image] == class_ + self.first
         return self.prediction[image, class_]
+
+    def coupled(self, objective: Dice | IoU, coupling: float) -> Tensor:
+        """Scores of every mask where labels are coupled."""
+        everyone = torch.ones_like(objective.mu, dtype=torch.bool)
+        regions = coupled_scores.Regions(self.field, self.prediction)
+        return coupled_scores.scores(
+            self.field, objective, coupling, self.measure(), regions, everyone
+        )
 
     def measure(self) -> Selection:
         """Selected sum and volume of every mask."""

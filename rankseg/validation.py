@@ -154,6 +154,17 @@ def number_in_open_interval(argument: str, value: object) -> float:
     return number
 
 
+def coupling_of(method: str, value: object) -> float:
+    """Return the coupling of a method of ``expected_score``; 0 for those that know none."""
+    if method == "coupled":
+        return 0.5 if value is None else number_in_unit_interval("coupling", value)
+    if value is not None:
+        raise ValueError(
+            f"coupling is a parameter of method='coupled'; got method={method!r}: leave it out"
+        )
+    return 0.0
+
+
 def number_at_least_zero(argument: str, value: object) -> float:
     """Return a finite number that is not negative."""
     number = _real(argument, value, "a finite number >= 0")
@@ -309,7 +320,7 @@ def tiles(tiles: object, once: bool) -> None:
 
 def tiles_are_served(solver: str, metric: str, empty: float | str) -> None:
     """Refuse solvers that need all pixels of a class at once; accuracy needs one."""
-    possible = ("RMA", "argmax", "TR")
+    possible = ("RMA", "coupled", "argmax", "TR")
     if metric != "acc" and solver not in possible:
         raise ValueError(
             f"solver={solver!r} needs all pixels of a class in memory at once; possible for tiles "

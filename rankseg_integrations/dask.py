@@ -43,7 +43,7 @@ def decide(probs: Array, rankseg: RankSEG, *, channel_axis: int = 0) -> Decision
         Probability of each class at each pixel; logits where `rankseg` has an activation. Every
         axis but `channel_axis` is spatial: all pixels are one image.
     rankseg : RankSEG
-        What to maximise and how: RMA, argmax, TR or accuracy.
+        What to maximise and how: RMA, coupled, argmax, TR or accuracy.
     channel_axis : int, default 0
         Where the classes are. Their chunks are merged into one, so a block holds all classes:
         choose the other chunks such that a few blocks fit into memory.

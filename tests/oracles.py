@@ -103,3 +103,56 @@ def best_rma_mask(metric, row, smooth: float = 0.0) -> np.ndarray:
     scores = rma_score(metric, sums, np.arange(len(ordered) + 1), sums[-1], smooth)
     volume = int(np.flatnonzero(scores >= scores.max() * (1 - 1e-13))[0])
     return row >= ordered[volume - 1] if volume else np.zeros(len(row), bool)
+
+
+def comonotone_score(metric, row, mask, smooth: float = 0.0, empty: float = 0.0) -> float:
+    """Expected score of any mask when the labels are {row > U}, U uniform: one sum over the steps.
+
+    Between neighbouring probabilities the labels do not change. ``empty`` is what an empty mask
+    scores without labels.
+    """
+    row, mask = np.asarray(row, float), np.asarray(mask, bool)
+    ends = np.unique(np.concatenate([row, [0.0, 1.0]]))
+    total = 0.0
+    for low, high in itertools.pairwise(ends):
+        labels = row > low  # for u in [low, high)
+        both, either = (labels & mask).sum(), (labels | mask).sum()
+        if metric == "dice":
+            above, below = 2 * both + smooth, labels.sum() + mask.sum() + smooth
+        else:
+            above, below = both + smooth, either + smooth
+        total += (high - low) * (above / below if below else empty)
+    return float(total)
+
+
+def coupled_score(metric, row, mask, coupling, smooth: float = 0.0) -> float:
+    together = comonotone_score(metric, row, mask, smooth)
+    return (1 - coupling) * score_of_mask(metric, row, mask, smooth) + coupling * together
+
+
+def level_sets(row) -> Iterator[np.ndarray]:
+    """The empty mask, and all pixels down to each positive probability."""
+    row = np.asarray(row, float)
+    yield np.zeros(row.size, bool)
+    for value in np.unique(row[row > 0])[::-1]:
+        yield row >= value
+
+
+def best_coupled(metric, row, coupling, smooth: float = 0.0) -> float:
+    """Largest mixture over all level sets, in O(d^2): sums over the sorted row."""
+    ordered = np.sort(np.asarray(row, float))[::-1]
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    height = np.append(1.0, ordered) - np.append(ordered, 0.0)
+    labels = np.arange(ordered.size + 1)
+    ends = np.append(ordered[:-1] > ordered[1:], True) & (ordered > 0)
+    best = -1.0
+    for volume in [0, *(np.flatnonzero(ends) + 1)]:
+        least, most = np.minimum(volume, labels), np.maximum(volume, labels)
+        share = (
+            divide(2 * least + smooth, volume + labels + smooth)
+            if metric == "dice"
+            else divide(least + smooth, most + smooth)
+        )
+        alone = rma_score(metric, sums[volume], volume, sums[-1], smooth)
+        best = max(best, float((1 - coupling) * alone + coupling * (height * share).sum()))
+    return best

@@ -102,6 +102,27 @@ class LabelRule:
         )
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Intervals (low, low + width] of rows, each to be cut into equal bins.
+
+    Widths and ``bins`` are powers of two and each low end is a multiple of a power of two that is
+    not finer than the pixels' own spacing there: which bin a pixel lies in is then free of
+    rounding. Sums are integers in units of width / ``unit``.
+    """
+
+    row: tuple[tuple[int, int], ...]
+    low: tuple[float, ...]
+    width: tuple[float, ...]
+    bins: int
+    unit: float
+
+    def of_images(self, images: int) -> Windows:
+        """The windows of one image for so many, image after image."""
+        row = tuple((image, class_) for image in range(images) for _, class_ in self.row)
+        return Windows(row, self.low * images, self.width * images, self.bins, self.unit)
+
+
 class Field(Protocol):
     """Pixels of a batch, (B, C, n), behind the reductions a solver needs.
 
@@ -115,6 +136,8 @@ class Field(Protocol):
     """Pixels per row, n."""
     device: torch.device
     """Where the (B, C) arrays live."""
+    spacing: float
+    """Distance of neighbouring probabilities between 1 and 2, of the type that holds them."""
 
     def representable(self, number: float) -> float:
         """The number as the input's type holds it: cuts that users write are meant in that type."""
@@ -166,8 +189,26 @@ class Field(Protocol):
         """
         ...
 
-    def distinct(self, at: tuple[int, int], low: float, high: float) -> tuple[Tensor, Tensor]:
-        """Different probabilities of a row in (low, high], rising, and how often each occurs."""
+    def spread(self, windows: Windows, region: Tensor | LabelRule | None = None) -> Tensor:
+        """Pixels in the bins of each window, and the sum of their distances from its low end.
+
+        int64 (2, windows, bins); a pixel at an edge lies under it. With a ``region``, labels int64
+        (B, *spatial), masks bool (B, C, *spatial) or the rule of labels, pixels outside the row's
+        region are not counted.
+        """
+        ...
+
+    def distinct(
+        self,
+        at: tuple[int, int],
+        low: float,
+        high: float,
+        region: Tensor | LabelRule | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Different probabilities of a row in (low, high], rising, and how often each occurs.
+
+        ``region`` is that of ``spread``; with one, ``low`` is at least 0.
+        """
         ...
 
     def moments(self, low: float, high: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rankseg.cached import cached_property
 from rankseg.fields import numba_kernels as kernels
-from rankseg.fields.base import NOTHING, Best, LabelRule, Selection, Totals, Whole
+from rankseg.fields.base import NOTHING, Best, LabelRule, Selection, Totals, Whole, Windows
 from rankseg.fields.exact_sum import SMALL_PEAK, Scale, Tally
 from rankseg.fields.tensor import TensorField
 from rankseg.fields.threads import run
@@ -125,6 +125,22 @@ class NumbaField(TensorField):
             self.classes,
         )
         return torch.from_numpy(found)
+
+    def spread(self, windows: Windows, region: Tensor | LabelRule | None = None) -> Tensor:
+        """Pixels in the bins of each window, and the sum of their distances from its low end."""
+        if region is not None:
+            return self._spread_within(windows, region)
+        count, size = len(windows.row), max(MOST // 16, self.pixels // torch.get_num_threads())
+        parts = _spans(self.pixels, size if count < torch.get_num_threads() else MOST)
+        found = np.zeros((len(parts), count, windows.bins, 2), np.int64)
+
+        def piece(number: int) -> None:
+            part, at = divmod(number, count)
+            window = (windows.low[at], 1 / windows.width[at], windows.unit)
+            kernels.spread(self.memory, parts[part], windows.row[at], window, found[part, at])
+
+        run(piece, len(parts) * count)
+        return torch.from_numpy(found[0] if len(parts) == 1 else found.sum(0)).movedim(-1, 0)
 
     def tally_regions(self, rule: LabelRule) -> Tally:
         """What ``regions`` is made of."""

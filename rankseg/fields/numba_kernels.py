@@ -54,6 +54,9 @@ MOST_CLASSES = 1 << 15
 FEW_CLASSES = 8
 """So few are summed class by class in vectors, faster than pixel by pixel without."""
 
+FEW = 256
+"""Pixels put in bins together; where none lies in the window, vectors have looked at all."""
+
 RUN = 16
 """Pixels of a sample that stand together: a line of the cache in float32."""
 
@@ -682,6 +685,39 @@ def histogram(memory, classes, unit, counts, sums):
                     place = max(0, np.int64(math.ceil(p * bins)) - 1)
                     counts[c, place] += 1
                     sums[c, place] += np.int64(p * unit + MAGIC - MAGIC)
+
+
+@kernel
+def spread(memory, part, row, window, found):
+    """Count the pixels of a part of a row in the bins of a window and add their integers up."""
+    low, scale, unit = window
+    scratch, bins = room_for(memory, PIECE), np.float64(found.shape[0])
+    places, integers = np.empty(FEW, np.int32), np.empty(FEW, np.int64)
+    for begin in range(part[0], part[1], PIECE):
+        end = min(begin + PIECE, part[1])
+        values = pixels(memory, row[0], row[1], begin, end, scratch)
+        for first in range(0, values.size, FEW):
+            near = values[first : first + FEW]
+            if find_bins(near, low, scale, unit, bins, places, integers):
+                for i in range(near.size):
+                    if places[i] >= 0:
+                        at = np.uint32(places[i])
+                        found[at, 0] += 1
+                        found[at, 1] += integers[i]
+
+
+@helper
+def find_bins(near, low, scale, unit, bins, places, integers):
+    """Bin of each pixel, -1 outside the window, and its integer; how many are inside."""
+    inside = np.int64(0)
+    for i in range(near.size):
+        place = (np.float64(widen(near[i])) - low) * scale
+        within = (place > 0) & (place <= 1)
+        place = place if within else 0.0
+        places[i] = np.int32(math.ceil(place * bins)) - np.int32(1)
+        integers[i] = np.int64(float64_bits(place * unit + MAGIC) - MAGIC_BITS)
+        inside += within
+    return inside
 
 
 @kernel

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from rankseg.cached import cached_property
 from rankseg.fields import dinkelbach
-from rankseg.fields.base import Best, LabelRule, Selection, Totals, Whole
+from rankseg.fields.base import Best, LabelRule, Selection, Totals, Whole, Windows
 from rankseg.fields.blocks import BLOCK, Classes, pixel_blocks, row_blocks, spans
 from rankseg.fields.exact_sum import ExactSum, Scale, Tally
 from rankseg.objectives import LinearFractional, RatioFamily
@@ -41,6 +42,7 @@ class TensorField:
         self.device = values.device if wide else torch.device("cpu")
         self.score_dtype = torch.float64 if wide else torch.float32
         self.block_dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
+        self.spacing = torch.finfo(values.dtype if activation == "none" else self.block_dtype).eps
         self.counted = self.pixels
         if whole is not None:
             self._be_part_of(whole)
@@ -116,9 +118,18 @@ class TensorField:
         """Probabilities in (low, high], float64, in any order; fields of one row only."""
         return torch.cat(list(self._pieces(low, high)))
 
-    def distinct(self, at: tuple[int, int], low: float, high: float) -> tuple[Tensor, Tensor]:
+    def distinct(
+        self,
+        at: tuple[int, int],
+        low: float,
+        high: float,
+        region: Tensor | LabelRule | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Different probabilities of a row in (low, high], rising, and how often each occurs."""
-        value, count = torch.unique(self.row(*at).between(low, high), return_counts=True)
+        if isinstance(region, LabelRule):
+            region = self.assign(region)
+        row = self.row(*at) if region is None else self._row_in_region(at, region)
+        value, count = torch.unique(row.between(low, high), return_counts=True)
         return value, count
 
     def histogram(self, bins: int, unit: float) -> Tensor:
@@ -135,6 +146,45 @@ class TensorField:
             found[0] += torch.bincount(place, minlength=found.shape[1])
             found[1].index_add_(0, place, (block * unit).round_().to(torch.int64).flatten())
         return found.reshape(2, self.classes, bins)
+
+    def spread(self, windows: Windows, region: Tensor | LabelRule | None = None) -> Tensor:
+        """Pixels in the bins of each window, and the sum of their distances from its low end."""
+        if region is not None:
+            return self._spread_within(windows, region)
+        found = torch.zeros(
+            2, len(windows.row), windows.bins, dtype=torch.int64, device=self.rows.device
+        )
+        wanted: dict[tuple[int, int], list[int]] = {}
+        for number, row in enumerate(windows.row):
+            wanted.setdefault(row, []).append(number)
+        live = torch.zeros(self._shape[:2], dtype=torch.bool)
+        for row in wanted:
+            live[row] = True
+        names = torch.arange(self.classes)
+        for b, c, p in self._row_blocks(live):
+            block = self._block(b, c, p)
+            for i, image in enumerate(range(b.start, min(b.stop, self.batch))):
+                for k, class_ in enumerate(names[c].tolist()):
+                    for number in wanted.get((image, class_), ()):
+                        _put_in_bins(block[i, k], windows, number, found[:, number])
+        return found.to(self.device)
+
+    def _spread_within(self, windows: Windows, region: Tensor | LabelRule) -> Tensor:
+        """Row by row, pixels outside the region at probability 0, which no window holds."""
+        if isinstance(region, LabelRule):
+            region = self.assign(region)
+        found = [
+            self._row_in_region(row, region).spread(replace(windows, row=_ALONE, low=low, width=w))
+            for row, low, w in _one_by_one(windows)
+        ]
+        return torch.cat(found, 1)
+
+    def _row_in_region(self, row: tuple[int, int], region: Tensor) -> TensorField:
+        image, class_ = row
+        first = 1 if self.classes == 1 else 0  # one channel: label 1 is the mask
+        masks = region.dtype == torch.bool
+        mask = region[image, class_] if masks else region[image] == class_ + first
+        return type(self)((self._row_values(image, class_) * mask.flatten())[None, None])
 
     def moments(self, low: float, high: float) -> Tensor:
         """Sums of p, p(1-p), p(1-p)(1-2p) over (low, high]; fields of one row only."""
@@ -308,6 +358,24 @@ class TensorField:
         )
         values = block.to(self.score_dtype)
         return (slope * values).sub_(offset).div_(1 - bend * values)
+
+
+_ALONE = ((0, 0),)
+
+
+def _one_by_one(windows: Windows) -> Iterator[tuple[tuple[int, int], tuple[float], tuple[float]]]:
+    for row, low, width in zip(windows.row, windows.low, windows.width, strict=True):
+        yield row, (low,), (width,)
+
+
+def _put_in_bins(pixels: Tensor, windows: Windows, number: int, found: Tensor) -> None:
+    """Count the pixels of a row in the bins of one of its windows and add up their integers."""
+    place = (pixels - windows.low[number]) * (1 / windows.width[number])  # exact, see Windows
+    place = place[(place > 0) & (place <= 1)]
+    integers = (place * windows.unit).round_().to(torch.int64)
+    bin_ = (place * windows.bins).ceil_().to(torch.int64).sub_(1)
+    found[0] += torch.bincount(bin_, minlength=windows.bins)
+    found[1].index_add_(0, bin_, integers)
 
 
 def _moment_terms(p: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rankseg.cached import cached_property
 from rankseg.fields import dinkelbach
-from rankseg.fields.base import Best, Field, LabelRule, Selection, Totals, Whole
+from rankseg.fields.base import Best, Field, LabelRule, Selection, Totals, Whole, Windows
 from rankseg.fields.choose import field_for, part_of
 from rankseg.fields.exact_sum import Scale, Tally
 from rankseg.fields.tensor import TensorField
@@ -198,6 +198,20 @@ def regions(how: How, whole: Whole, rule: LabelRule, tile: Tensor) -> Count:
     return _count(field, field.tally_regions(rule.expand(field.batch, field.device)))
 
 
+def spread(
+    how: How, whole: Whole, windows: Windows, region: LabelRule | None, tile: Tensor
+) -> Count:
+    """What ``Field.spread`` counts, in a tile."""
+    field = _part(how, whole, tile)
+    rule = None if region is None else region.expand(field.batch, field.device)
+    bins = torch.zeros(2, len(windows.row), windows.bins, dtype=torch.int64)
+    if field.batch:
+        found = field.spread(windows.of_images(field.batch), rule).cpu()
+        bins = found.reshape(2, field.batch, *bins.shape[1:]).sum(1)
+    nothing = Tally(*torch.zeros(2, 1, 1, 1, dtype=torch.int64))
+    return _count(field, nothing, bins)
+
+
 @dataclass(frozen=True)
 class Values:
     """Different probabilities of one class, rising, and how often each occurs."""
@@ -212,12 +226,15 @@ class Values:
         return Values(value, count.index_add(0, place, torch.cat([self.count, other.count])))
 
 
-def distinct(how: How, class_: int, low: float, high: float, tile: Tensor) -> Values:
+def distinct(
+    how: How, class_: int, low: float, high: float, region: LabelRule | None, tile: Tensor
+) -> Values:
     """What ``Field.distinct`` finds in a tile."""
     field = field_for(how.check(tile), how.activation, how.backend)
+    rule = None if region is None else region.expand(tile.shape[0], field.device)
     found = Values(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
     for image in range(tile.shape[0]):
-        value, count = field.distinct((image, class_), low, high)
+        value, count = field.distinct((image, class_), low, high, rule)
         found = found.merge(Values(value.cpu(), count.cpu()))
     return found
 
@@ -262,6 +279,8 @@ class TiledField:
         self.extent = first
         self.classes, self.pixels = first.lowest.shape[1], first.pixels
         self.block_dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+        plain = how.activation == "none"
+        self.spacing = torch.finfo(first.dtype if plain else self.block_dtype).eps
 
     def representable(self, number: float) -> float:
         """The number as the input's type holds it."""
@@ -297,10 +316,27 @@ class TiledField:
         first = self._first_cut(ratio) if start is None else start
         return dinkelbach.maximise(cast(Field, self), ratio, active, first)  # asks for sums only
 
-    def distinct(self, at: tuple[int, int], low: float, high: float) -> tuple[Tensor, Tensor]:
+    def distinct(
+        self,
+        at: tuple[int, int],
+        low: float,
+        high: float,
+        region: Tensor | LabelRule | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Different probabilities of a class in (low, high], rising, and how often each occurs."""
-        found = self.source.reduce(partial(distinct, self.how, at[1], low, high))
+        rule = cast("LabelRule | None", region)
+        found = self.source.reduce(partial(distinct, self.how, at[1], low, high, rule))
         return found.value, found.count
+
+    def spread(self, windows: Windows, region: Tensor | LabelRule | None = None) -> Tensor:
+        """Pixels in the bins of each window, and the sum of their distances from its low end.
+
+        A ``region`` is the rule of labels, which tiles can make for themselves.
+        """
+        rule = cast("LabelRule | None", region)
+        found = self.source.reduce(partial(spread, self.how, self._whole, windows, rule))
+        self._same_pixels(found)
+        return found.bins
 
     def _first_cut(self, ratio: LinearFractional) -> Tensor:
         """Cut at the largest value over the edges of the bins."""

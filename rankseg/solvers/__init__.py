@@ -48,6 +48,7 @@ class Entry:
     metrics: Collection[str] = tuple(METRICS)
 
 
+_COUPLED_PARAMETERS = {"coupling": 0.5}
 _RANKED = {"multiclass": _LABEL_PARAMETERS, "multilabel": {}}
 _NORMAL = Entry(
     {"multiclass": _NORMAL_PARAMETERS | _LABEL_PARAMETERS, "multilabel": _NORMAL_PARAMETERS},
@@ -57,6 +58,10 @@ SOLVERS: Mapping[str, Entry] = {
     "RMA": Entry(_RANKED),
     "exact": Entry(_RANKED, ("dice", "iou", "acc")),
     "auto": Entry(_RANKED, ("dice", "iou", "acc")),
+    "coupled": Entry(
+        {"multiclass": _COUPLED_PARAMETERS | _LABEL_PARAMETERS, "multilabel": _COUPLED_PARAMETERS},
+        ("dice", "iou"),
+    ),
     "BA": _NORMAL,
     "TRNA": _NORMAL,
     "BA+TRNA": _NORMAL,
@@ -98,6 +103,11 @@ class Settings:
         if self.calibrator is None:
             return values
         return self.calibrator.of(values, self.activation)
+
+    @property
+    def coupling(self) -> float:
+        """Share of the objective under comonotone labels; 0 for solvers that know none."""
+        return float(self.parameter("coupling")) if self.solver == "coupled" else 0.0
 
     def parameter(self, name: str) -> Any:
         """Value of one solver parameter."""
@@ -159,6 +169,8 @@ def _parameters(
     chosen.update(metric_parameters(metric, {name: chosen[name] for name in METRICS[metric]}))
     if "eps" in chosen:
         chosen["eps"] = validation.number_in_open_interval("eps", chosen["eps"])
+    if "coupling" in chosen:
+        chosen["coupling"] = validation.number_in_unit_interval("coupling", chosen["coupling"])
     if "threshold" in chosen:
         chosen["threshold"] = validation.in_unit_interval("threshold", chosen["threshold"])
     if "ignore_index" in chosen:

@@ -30,6 +30,14 @@ def log_probability(field: Field) -> Tensor:
     return found
 
 
+def coupled(log_absent: Tensor, peak: Tensor, coupling: float) -> Tensor:
+    """The same where labels are comonotone with this probability: absent means U >= peak."""
+    if coupling == 0:
+        return log_absent
+    present = (1 - coupling) * presence(log_absent) + coupling * peak
+    return torch.log1p(-present)
+
+
 def presence(log_absent: Tensor) -> Tensor:
     """P(present), accurate where it is tiny."""
     return -torch.expm1(log_absent)

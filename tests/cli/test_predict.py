@@ -140,6 +140,7 @@ def test_options_reach_the_solver(run, saved, out, probs):
         {"metric": "fbeta", "beta": 3.0},
         {"metric": "tversky", "alpha": 0.2, "beta": 0.9},
         {"solver": "BA", "eps": 0.5},
+        {"solver": "coupled", "coupling": 1.0},
     ],
 )
 def test_parameters_of_metrics_and_solvers_reach_them(run, saved, out, probs, tmp_path, options):

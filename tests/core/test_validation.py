@@ -14,7 +14,11 @@ from rankseg.functional import rankseg
         ({"metric": "f1"}, ValueError, r"metric must be one of 'dice', 'iou', 'acc'.*; got 'f1'"),
         ({"metric": 3}, TypeError, r"metric must be a string, one of 'dice'.*got int"),
         ({"output_mode": "binary"}, ValueError, r"'multiclass', 'multilabel'; got 'binary'"),
-        ({"solver": "fast"}, ValueError, r"one of 'RMA', 'exact', 'auto', 'BA'.*; got 'fast'"),
+        (
+            {"solver": "fast"},
+            ValueError,
+            r"one of 'RMA', 'exact', 'auto', 'coupled', 'BA'.*; got 'fast'",
+        ),
         ({"solver": "TR"}, ValueError, r"'TR' makes no sense.*'multiclass'.*'RMA'.*'argmax'"),
         (
             {"solver": "argmax", "output_mode": "multilabel"},
