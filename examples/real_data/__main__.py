@@ -11,9 +11,14 @@ import argparse
 import textwrap
 from pathlib import Path
 
-from examples.real_data import DATA_SETS, DataSet
-from examples.real_data._data_set import CACHE
-from examples.real_data.scores import compare, reliability
+import torch
+from torch import Tensor
+
+from . import DATA_SETS, DataSet
+from ._data_set import CACHE
+from .scores import compare, reliability
+
+INDENT = {"initial_indent": "  ", "subsequent_indent": "    "}
 
 
 def describe(data: DataSet) -> None:
@@ -23,27 +28,28 @@ def describe(data: DataSet) -> None:
         print(textwrap.fill(f"{what}: {getattr(data, what)}", 100, **INDENT))
 
 
-INDENT = {"initial_indent": "  ", "subsequent_indent": "    "}
-
-
 def show(data: DataSet, metric: str, cache: Path) -> None:
+    """Scores of each class, and in how many images RankSEG is better or worse."""
     pairs = data.pairs(cache)
     shape = " x ".join(map(str, pairs[0][0].shape[2:]))
-    print(f"  pairs: {len(pairs)}, of {data.images} independent image(s); the first is {shape}")
-    usual, ranked = compare(pairs, metric, data.output_mode)
-    told, found = reliability(pairs, data.output_mode)
-    cut = "argmax" if data.output_mode == "multiclass" else "0.5 cut"
-    print(f"  {'mean ' + metric:20} {cut:>8} {'RankSEG':>8} {'gain':>8} {'mean p':>8} {'truth':>8}")
+    print(f"  {len(pairs)} pairs of {data.images} independent image(s), the first of {shape}")
+    decisions = compare(pairs, metric, data.output_mode)
+    told, found = reliability(pairs)
+    heads = (*decisions, "mean p", "truth")
+    print(f"  {'mean ' + metric:20}" + "".join(f"{head:>10}" for head in heads))
     for number, name in enumerate(data.classes):
-        row = (usual[:, number].nanmean(), ranked[:, number].nanmean())
-        print(f"  {name:20} {row[0]:8.4f} {row[1]:8.4f} {row[1] - row[0]:+8.4f}", end="")
-        print(f" {told[number]:8.4f} {found[number]:8.4f}")
-    means = usual.nanmean(1), ranked.nanmean(1)
-    change = means[1] - means[0]
-    print(
-        f"  {'mean of the classes':20} {means[0].nanmean():8.4f} {means[1].nanmean():8.4f}", end=""
-    )
-    print(f" {change.nanmean():+8.4f}   better {(change > 0).sum()}, worse {(change < 0).sum()}")
+        row = [scores[:, number].nanmean() for scores in decisions.values()]
+        print(f"  {name:20}" + numbers([*row, told[number], found[number]]))
+    means = [scores.nanmean(1) for scores in decisions.values()]
+    print(f"  {'mean of the classes':20}" + numbers([mean.nanmean() for mean in means]))
+    usual, *others = means
+    for count, compared in (("better", torch.gt), ("worse", torch.lt)):
+        counts = [int(compared(other, usual).sum()) for other in others]
+        print(f"  {count + ', of the pairs':30}" + "".join(f"{count:10}" for count in counts))
+
+
+def numbers(values: list[Tensor]) -> str:
+    return "".join(f"{value:10.4f}" for value in values)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from examples.real_data._coreml import every, layers, weights
+from ._coreml import every, layers, weights
 
 CONVOLUTION, NORM, LSTM = 100, 500, 430
 """Numbers of the kinds of layer."""

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from examples.real_data._data_set import Pair
+from ._data_set import Pair
 
 
 def read_stack(path: Path) -> np.ndarray:

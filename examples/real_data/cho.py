@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch.nn.functional as F
 
-from examples.real_data._data_set import DataSet, Pair
-from examples.real_data._movies import halves, load
+from ._data_set import DataSet, Pair
+from ._movies import halves, load
 
 FILES = ("Fluo-N3DH-CHO_02_img.tif", "Fluo-N3DH-CHO_02_ERR_SEG.tif")
 SLICES = 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from examples.real_data._data_set import DataSet, Pair
-from examples.real_data._movies import halves, load
-from examples.real_data._unet import dice_loss
+from ._data_set import DataSet, Pair
+from ._movies import halves, load
+from ._unet import dice_loss
 
 FILES = ("Fluo_Hela_02_img.tif", "Fluo_Hela_02_ERR_SEG.tif")
 

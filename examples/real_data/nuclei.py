@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from examples.real_data._data_set import DataSet, Pair
-from examples.real_data._fetch import from_wheel
-from examples.real_data._images import read_stack, standardised, tiles
-from examples.real_data._unet import predict, train
+from ._data_set import DataSet, Pair
+from ._fetch import from_wheel
+from ._images import read_stack, standardised, tiles
+from ._unet import predict, train
 
 PACKAGE = "stardist==0.9.2"
 PLATFORM = "manylinux_2_28_x86_64"

@@ -7,27 +7,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from examples.real_data._data_set import Pair
 from rankseg import RankSEG
 
+from ._data_set import Pair
 
-def compare(pairs: Sequence[Pair], metric: str, output_mode: str) -> tuple[Tensor, Tensor]:
-    """Dice or IoU against the truth, (images, C): argmax or the 0.5 cut, and RankSEG by RMA.
+
+def compare(pairs: Sequence[Pair], metric: str, output_mode: str) -> dict[str, Tensor]:
+    """Dice or IoU against the truth, (images, C), of each decision: the usual one is the first.
 
     A class that is in neither the truth nor the prediction scores NaN, and does not count.
     """
-    usual = RankSEG(output_mode=output_mode, metric="acc")
-    ranked = RankSEG(output_mode=output_mode, metric=metric)
-    rows = [
-        [
-            score(as_masks(decide(probs), classes), as_masks(labels, classes), metric)
-            for probs, labels, _ in pairs
-        ]
-        for classes in (pairs[0][0].shape[1],)
-        for decide in (usual, ranked)
-    ]
-    before, after = (torch.stack(row) for row in rows)
-    return before, after
+    usual = "argmax" if output_mode == "multiclass" else "0.5 cut"
+    decisions = {
+        usual: RankSEG(metric="acc", output_mode=output_mode),
+        "RankSEG": RankSEG(metric=metric, output_mode=output_mode),
+        "unpruned": RankSEG(metric=metric, output_mode=output_mode, pruning_prob=0.0),
+    }
+    return {
+        name: torch.stack([_scores(decide, pair, metric) for pair in pairs])
+        for name, decide in decisions.items()
+    }
+
+
+def _scores(decide: RankSEG, pair: Pair, metric: str) -> Tensor:
+    probs, labels, _ = pair
+    classes = probs.shape[1]
+    return score(as_masks(decide(probs), classes), as_masks(labels, classes), metric)
 
 
 def as_masks(labels: Tensor, classes: int) -> Tensor:
@@ -44,7 +49,7 @@ def score(prediction: Tensor, truth: Tensor, metric: str) -> Tensor:
     return overlap / union if metric == "iou" else 2 * overlap / (overlap + union)
 
 
-def reliability(pairs: Sequence[Pair], output_mode: str) -> tuple[Tensor, Tensor]:
+def reliability(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
     """Mean probability and true share of the pixels, each (C,), over all pairs.
 
     The first is larger where a model over-predicts. Equal means are not yet calibration.

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from examples.real_data._data_set import DataSet, Pair
-from examples.real_data._fetch import from_sdist
 from rankseg.demo import load_photo, person_probabilities
+
+from ._data_set import DataSet, Pair
+from ._fetch import from_sdist
 
 PACKAGE = "labelme==6.3.1"
 ROOT = "labelme-6.3.1/examples/semantic_segmentation"

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from examples.real_data._blla import build
-from examples.real_data._data_set import DataSet, Pair
-from examples.real_data._fetch import from_sdist
-from examples.real_data._images import tiles
+from ._blla import build
+from ._data_set import DataSet, Pair
+from ._fetch import from_sdist
+from ._images import tiles
 
 PACKAGE = "kraken==4.3.13"
 FILES = {
