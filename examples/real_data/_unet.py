@@ -55,10 +55,11 @@ def _convolution(dimensions: int) -> type[nn.Module]:
 
 
 def _block(before: int, after: int, dimensions: int) -> nn.Sequential:
+    norm = nn.BatchNorm2d if dimensions == 2 else nn.BatchNorm3d
     layers: list[nn.Module] = []
     for inputs in (before, after):
         layers += [_convolution(dimensions)(inputs, after, 3, padding=1, bias=False)]
-        layers += [nn.GroupNorm(4, after), nn.ReLU()]
+        layers += [norm(after), nn.ReLU()]
     return nn.Sequential(*layers)
 
 

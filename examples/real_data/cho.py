@@ -22,7 +22,7 @@ def volumes(pages: np.ndarray) -> np.ndarray:
 
 def make(folder: Path) -> Iterator[Pair]:
     images, instances = map(volumes, load(folder, *FILES))
-    training = {"loss": F.cross_entropy, "steps": 80, "batch": 2}
+    training = {"loss": F.cross_entropy, "steps": 120, "batch": 2}
     yield from halves(images, instances, margin=50, every=2, **training)
 
 
