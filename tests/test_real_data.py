@@ -161,7 +161,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("shape", [(45, 37), (3, 21, 18)])
+@pytest.mark.parametrize("shape", [(45, 37), (3, 41, 38)])
 def test_the_network_learns_and_takes_any_size(shape: tuple[int, ...]) -> None:
     unet = module("_unet")
     random = np.random.default_rng(0)
@@ -169,12 +169,12 @@ def test_the_network_learns_and_takes_any_size(shape: tuple[int, ...]) -> None:
     labels[..., 6:-6, 6:-6] = 0
     image = (labels + random.normal(0, 0.1, shape)).astype(np.float32)
     loss = torch.nn.functional.cross_entropy
-    options = {"classes": 2, "loss": loss, "steps": 60, "side": 16}
+    options = {"classes": 2, "loss": loss, "steps": 60, "side": 32}
     network = unet.train([image], [labels], **options)
     probs = unet.predict(network, image)
     assert probs.shape == (1, 2, *shape)
     torch.testing.assert_close(probs.sum(1), torch.ones(1, *shape))
-    assert (probs.argmax(1)[0].numpy() == labels).mean() > 0.97
+    assert (probs.argmax(1)[0].numpy() == labels).mean() > 0.95  # guessing gives 0.5
     again = unet.predict(unet.train([image], [labels], **options), image)
     assert torch.equal(probs, again), "the same seed, the same network"
 
