@@ -80,7 +80,9 @@ class Files:
         """Write a slab; returns the file."""
         path = self.folder / f"{self.number}.pt"
         self.number += 1
-        torch.save(slab.cpu().clone(), path)  # a view would be saved with all it is a view of
+        values = slab.cpu()
+        whole = values.untyped_storage().nbytes() == values.nbytes
+        torch.save(values if whole else values.clone(), path)  # not all that it is a view of
         return path
 
     @staticmethod

@@ -24,7 +24,7 @@ from rankseg_integrations.monai.items import (
 
 __all__ = ["VistaPostRankSEGD", "VistaPostRankSEGDict", "VistaPostRankSEGd"]
 
-_OURS = ("output_mode", "activation", "unassigned_policy", "void_index", "aggregation")
+_OURS = ("output_mode", "activation", "unassigned_policy", "void_index", "ignore_index")
 
 
 class VistaPostRankSEGd(MapTransform):
@@ -51,7 +51,7 @@ class VistaPostRankSEGd(MapTransform):
     ------
     TypeError, ValueError
         For options that `rankseg.RankSEG` refuses, and those that VISTA3D's convention settles:
-        output_mode, activation, unassigned_policy, void_index and aggregation. On a call: for an
+        output_mode, activation, unassigned_policy, void_index, ignore_index. On a call: for an
         item with a batch axis, and where the labels are not one for each channel.
     KeyError
         If a key is missing from the data.
@@ -81,7 +81,8 @@ class VistaPostRankSEGd(MapTransform):
         self.labels = RankSEG(
             activation="sigmoid", unassigned_policy="void", void_index=-1, **options
         )
-        self.mask = RankSEG(activation="sigmoid", **options)
+        alone = {name: value for name, value in options.items() if name != "assignment"}
+        self.masks = RankSEG(output_mode="multilabel", activation="sigmoid", **alone)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Decide the keys of an item."""
@@ -98,13 +99,15 @@ class VistaPostRankSEGd(MapTransform):
         item, logits = as_item(img)
         prompts = _prompts(data.get("label_prompt"), len(logits))
         logits = logits.masked_fill(logits.isnan(), -torch.inf)
-        objects = (
-            self.labels(logits[None])[0] if len(logits) > 1 else self.mask(logits[None])[0] - 1
-        )
+        objects = self.labels(logits[None])[0] if len(logits) > 1 else self._alone(logits)
         if data.get("label_prompt") is None and data.get("points") is not None:
-            objects = _with_points(objects, len(logits), data)
+            objects = _with_points(objects, self.masks(logits[None])[0], data)
         table = torch.tensor([0, *prompts], device=objects.device)
         return as_written(table[objects + 1][None], item, torch.float32)
+
+    def _alone(self, logits: Tensor) -> Tensor:
+        """Index of the only object, 0, or -1: one channel has no void label."""
+        return self.masks(logits[None])[0, 0].long() - 1
 
 
 def _prompts(given: Any, objects: int) -> list[int]:
@@ -119,15 +122,19 @@ def _prompts(given: Any, objects: int) -> list[int]:
     return labels
 
 
-def _with_points(objects: Tensor, number: int, data: Mapping[Hashable, Any]) -> Tensor:
-    """Objects, -1 for none, without their components that hold no positive point."""
-    channels = torch.arange(number, device=objects.device).reshape(-1, 1, 1, 1)
-    signs = (objects == channels).float() * 2 - 1
+def _with_points(objects: Tensor, masks: Tensor, data: Mapping[Hashable, Any]) -> Tensor:
+    """Objects, -1 for none, without the components of their masks that hold no positive point.
+
+    A pixel that its object loses goes to the first that keeps it.
+    """
     points, labels = (
-        torch.as_tensor(data[name]).to(objects.device) for name in ("points", "point_labels")
+        torch.as_tensor(data[name]).to(masks.device) for name in ("points", "point_labels")
     )
+    signs = masks.float() * 2 - 1
     kept = keep_components_with_positive_points(signs[None], points, labels)[0] > 0
-    return torch.where(kept.any(0), objects, -1)
+    keeps = kept.gather(0, objects.clamp(min=0)[None])[0] & (objects >= 0)
+    other = torch.where(kept.any(0), kept.int().argmax(0), -1)
+    return torch.where(keeps, objects, other)
 
 
 VistaPostRankSEGD = VistaPostRankSEGDict = VistaPostRankSEGd

@@ -54,7 +54,7 @@ PLACES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("places", PLACES)
 def test_slabs_are_the_buffer_cut_up(places: str, slab_dim: int, network: nn.Module) -> None:
     """Sums are made in MONAI's order along the first axis, so there they agree to the bit."""
-    volumes = images(25, 21, 30)
+    volumes = images(19, 14, 22)
     inferer = SlidingWindowRankSEG(**PLACES[places], slab_dim=slab_dim)
     with torch.no_grad():
         slabs = list(inferer.windows.on(volumes).slabs(network))
@@ -78,8 +78,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def test_result_is_that_of_asrankseg_on_the_buffer(
     options: str, keep: str, network: nn.Module
 ) -> None:
-    given = {"roi_size": 12, "overlap": 0.5, "mode": "gaussian"}
-    volumes = images(25, 21, 30, batch=2)
+    given = {"roi_size": (8, 12, 12), "overlap": 0.5, "mode": "gaussian"}
+    volumes = images(20, 12, 17, batch=2)
     buffer = buffered(given, volumes, network)
     want = torch.stack(AsRankSEG(**OPTIONS[options])(list(buffer)))
     inferer = SlidingWindowRankSEG(**given, keep=keep, **OPTIONS[options])
@@ -106,14 +106,14 @@ def test_few_pixels_differ_where_sums_have_another_order(
 def test_probabilities_that_rounding_moved_and_pixels_without_any(network: nn.Module) -> None:
     def probabilities(windows: Tensor) -> Tensor:
         probs = network(windows).softmax(1)
-        return torch.where(
-            windows > 0.8, 0, probs.clamp(0.2).where(windows < -1, probs) * 1.0000002
-        )
+        sure = torch.where(windows < -1, (probs == probs.amax(1, keepdim=True)).float(), probs)
+        return torch.where(windows > 0.8, 0, sure * 1.0000002)
 
     given = {"roi_size": 10, "overlap": 0.5}
     volumes = images(25, 21, 30)
     buffer = buffered(given, volumes, probabilities)
     assert (buffer == 0).all(1).any()
+    assert buffer.max() > 1
     want = AsRankSEG(assignment="ascent")(buffer[0])
     found = SlidingWindowRankSEG(**given, assignment="ascent")(volumes, probabilities)
     assert torch.equal(found[0].float(), want.as_tensor())
@@ -168,9 +168,9 @@ def test_a_rule_of_a_data_set_is_applied_in_one_visit(network: nn.Module) -> Non
     runs = []
     found = SlidingWindowRankSEG(12, rankseg=rule)(volumes, lambda w: runs.append(w) or network(w))
     assert torch.equal(found[:, 0].long(), rule(buffer))
+    once = len(runs)
     buffered({"roi_size": 12}, volumes, lambda w: runs.append(w) or network(w))
-    assert len(runs) % 2 == 0
-    assert len(runs[: len(runs) // 2]) == len(runs) / 2
+    assert len(runs) == 2 * once
 
 
 def test_arguments_reach_the_network_and_coordinates_too(network: nn.Module) -> None:
@@ -245,18 +245,21 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 
 
 def test_there_is_no_buffer_of_all_probabilities(network: nn.Module) -> None:
-    volumes = images(160, 20, 20)
-    buffer = 4 * 160 * 20 * 20 * 4
-    given: dict[str, Any] = {"roi_size": 20, "overlap": 0.25}
+    volumes = images(200, 32, 32)
+    given: dict[str, Any] = {"roi_size": (16, 32, 32), "overlap": 0.1}
+    buffer = 4 * volumes.nbytes
+
+    def peak(**options: Any) -> int:
+        inferer = SlidingWindowRankSEG(**given, activation="softmax", **options)
+        return peak_bytes(lambda: inferer(volumes, network)) - volumes.nbytes
+
     whole = peak_bytes(
         lambda: AsRankSEG(activation="softmax")(buffered(given, volumes, network)[0])
     )
-    assert whole > buffer, "what is measured can be seen"
-    for keep in ("disk", "nothing"):
-        inferer = SlidingWindowRankSEG(**given, keep=keep, activation="softmax")
-        assert peak_bytes(lambda inferer=inferer: inferer(volumes, network)) < 0.6 * buffer
-    kept = SlidingWindowRankSEG(**given, activation="softmax")
-    assert peak_bytes(lambda: kept(volumes, network)) > buffer, "keep='memory' keeps them all"
+    assert whole - volumes.nbytes > buffer, "what is measured can be seen"
+    assert peak(keep="disk") < 0.6 * buffer
+    assert peak(keep="nothing") < 0.6 * buffer
+    assert peak() > buffer, "keep='memory' keeps them all, on the CPU"
 
 
 # Failure
@@ -323,7 +326,7 @@ def test_a_network_that_changes_its_mind_is_noticed(network: nn.Module) -> None:
     torch.manual_seed(0)
     dropout = nn.Sequential(network, nn.Dropout(0.5).train())
     volumes = images(16, 16, 16)
-    with pytest.raises(ValueError, match="tiles changed between two visits.*switch off dropout"):
+    with pytest.raises(ValueError, match=r"tiles changed between two visits.*switch off dropout"):
         SlidingWindowRankSEG(8, keep="nothing", activation="softmax")(volumes, dropout)
     SlidingWindowRankSEG(8, activation="softmax")(volumes, dropout)  # it runs once
 
@@ -332,7 +335,7 @@ def test_the_image_with_nan_is_named(network: nn.Module) -> None:
     volumes = images(16, 16, 16, batch=3)
     volumes[1, 0, 3, 3, 3] = torch.nan
     inferer = SlidingWindowRankSEG(8, activation="softmax")
-    with pytest.raises(ValueError, match="^image 1 of a batch of 3: softmax of the logits is NaN"):
+    with pytest.raises(ValueError, match=r"^image 1 of a batch of 3: softmax of the logits"):
         inferer(volumes, network)
     items = [
         {"image": MetaTensor(image, meta={"filename_or_obj": f"case_{place}.nii.gz"})}
