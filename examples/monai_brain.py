@@ -42,6 +42,7 @@ from rankseg import expected_score
 from rankseg_integrations.monai import AsRankSEGd
 
 TISSUES = ("other", "grey", "white")
+DECISIONS = ("argmax", "rankseg", "ascent")
 FILES = {
     tissue: f"mni_icbm152_{short}_tal_nlin_sym_09a_converted.nii.gz"
     for tissue, short in (("grey", "gm"), ("white", "wm"))
@@ -89,12 +90,13 @@ def network(image: MetaTensor) -> MetaTensor:
 
 
 def decide(item: dict, before: Compose, folder: Path) -> dict:
-    """Both decisions on the grid of the files, saved as NIfTI."""
+    """Every decision on the grid of the files, saved as NIfTI."""
     after = Compose(
         [
             Invertd("pred", before, orig_keys="image", nearest_interp=False),
             AsDiscreted("argmax", argmax=True),
             AsRankSEGd("rankseg", metric="dice"),
+            AsRankSEGd("ascent", metric="dice", assignment="ascent"),
             *(
                 SaveImaged(
                     name,
@@ -104,14 +106,12 @@ def decide(item: dict, before: Compose, folder: Path) -> dict:
                     separate_folder=False,
                     print_log=False,
                 )
-                for name in ("argmax", "rankseg")
+                for name in DECISIONS
             ),
         ]
     )
     inverted = after.transforms[0](item)
-    return Compose(after.transforms[1:])(
-        {"pred": inverted["pred"], "argmax": inverted["pred"], "rankseg": inverted["pred"]}
-    )
+    return Compose(after.transforms[1:])(dict.fromkeys(("pred", *DECISIONS), inverted["pred"]))
 
 
 def report(probs: torch.Tensor, decided: dict) -> None:
@@ -122,7 +122,7 @@ def report(probs: torch.Tensor, decided: dict) -> None:
     """
     print(f"{'':8}" + "".join(f"{tissue:>20}" for tissue in TISSUES) + f"{'mean':>12}")
     print(f"{'':8}" + f"{'E[Dice]':>11}{'litres':>9}" * len(TISSUES) + f"{'E[Dice]':>12}")
-    for name in ("argmax", "rankseg"):
+    for name in DECISIONS:
         labels = decided[name].as_tensor().long()
         scores = expected_score(probs, labels, metric="dice", method="RMA")[0]
         litres = [(labels == tissue).sum().item() / 1e6 for tissue in range(len(TISSUES))]

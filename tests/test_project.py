@@ -156,7 +156,8 @@ def test_the_benchmark_worker_runs_without_this_package() -> None:
     "module",
     [
         *("rankseg", "rankseg.functional", "rankseg_integrations.dask"),
-        *("rankseg_integrations.distributed", "rankseg_integrations.sam"),
+        *("rankseg_integrations.distributed", "rankseg_integrations.monai"),
+        "rankseg_integrations.sam",
         *("rankseg_integrations.torch", "rankseg_integrations.transformers"),
     ],
 )
