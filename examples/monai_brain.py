@@ -117,8 +117,8 @@ def decide(item: dict, before: Compose, folder: Path) -> dict:
 def report(probs: torch.Tensor, decided: dict) -> None:
     """Expected Dice and volume of each tissue, before and after.
 
-    By RMA: in regions of half a million voxels it differs from the exact expectation by 1e-6 or so,
-    and costs one pass.
+    By RMA, which takes one pass: in regions this large it differs from the exact expectation by
+    less than 1e-5 (measured on every second voxel of each axis).
     """
     print(f"{'':8}" + "".join(f"{tissue:>20}" for tissue in TISSUES) + f"{'mean':>12}")
     print(f"{'':8}" + f"{'E[Dice]':>11}{'litres':>9}" * len(TISSUES) + f"{'E[Dice]':>12}")
