@@ -146,7 +146,7 @@ progress, with_coord
             return network(*given, *args, **kwargs)
 
         parts = []
-        for place, image in enumerate(images.split(1)):
+        for place, image in enumerate(images.unsqueeze(1)):
             with naming(_name(inputs, place)):
                 parts.append(self._decide(self.windows.on(image), predict))
         found = parts[0] if len(parts) == 1 else torch.cat(parts)

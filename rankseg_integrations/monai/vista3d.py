@@ -107,7 +107,8 @@ class VistaPostRankSEGd(MapTransform):
 
     def _alone(self, logits: Tensor) -> Tensor:
         """Index of the only object, 0, or -1: one channel has no void label."""
-        return self.masks(logits[None])[0, 0].long() - 1
+        masks: Tensor = self.masks(logits[None])
+        return masks[0, 0].long() - 1
 
 
 def _prompts(given: Any, objects: int) -> list[int]:

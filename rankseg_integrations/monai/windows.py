@@ -168,7 +168,8 @@ class Plan:
         for axis, (pad, size) in enumerate(zip(before, self.image.shape[2:], strict=True)):
             low = pad - start if axis == self.axis else pad
             places.append(slice(max(0, low), max(0, low + size)))
-        return slab[(slice(None), slice(None), *places)]
+        whole = (slice(None), slice(None))
+        return slab[whole + tuple(places)]
 
 
 class Blend:
@@ -192,8 +193,9 @@ class Blend:
         weighted = (outputs * weight).to(outputs.dtype).to(self.total.device)
         weight = weight.to(self.total.device)
         for output, window in zip(weighted, windows, strict=True):
-            self.total[(0, slice(None), *window)] += output
-            self.weight[(0, slice(None), *window)] += weight[0]
+            place = (slice(0, 1), slice(None)) + window  # noqa: RUF005  # mypy reads it as 3.11's
+            self.total[place] += output
+            self.weight[place] += weight[0]
 
     def complete(self, length: int) -> Tensor:
         """Blended outputs of the first pixels on the axis, which leave."""
