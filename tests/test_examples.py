@@ -18,7 +18,11 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-SMALL = {"huggingface_nuclei": ["--steps", "2", "--data", "."]}
+SMALL = {
+    "huggingface_nuclei": ["--steps", "2", "--data", "."],
+    "monai_brain": ["--data", ".", "--spacing", "3"],
+    "monai_volumes": ["--steps", "2", "--volumes", "2"],
+}
 """Arguments with which an example takes seconds."""
 
 
@@ -44,10 +48,17 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
         draw_nuclei(tmp_path)
     if example.stem == "larger_than_memory":
         needs_dask_and_zarr()
+    if example.stem.startswith("monai"):
+        pytest.importorskip("monai")
+        draw_brain(tmp_path)
     output = run(example, tmp_path, *SMALL.get(example.stem, []))
     assert output.strip(), "an example shows something"
     if example.stem == "quickstart":
         check_quickstart(output)
+    if example.stem == "monai_brain":
+        check_brain(output)
+    if example.stem == "monai_volumes":
+        assert "same labels: True" in output
     if example.stem == "larger_than_memory":
         check_larger_than_memory(output)
         assert not list(tmp_path.iterdir()), "it leaves nothing behind"
@@ -105,6 +116,52 @@ def draw_nuclei(folder: Path) -> None:
     image = (100 * (instances > 0) + noise).astype(np.uint16)
     for name, values in (("img2d.tif", image), ("mask2d.tif", instances)):
         Image.fromarray(values).save(folder / name)
+
+
+def draw_brain(folder: Path) -> None:
+    """Stand-ins for the maps of the brain example: a blurred shell and what is inside it."""
+    nib = pytest.importorskip("nibabel")
+    grid = np.stack(
+        np.meshgrid(*[np.linspace(-1, 1, side) for side in (30, 36, 28)], indexing="ij")
+    )
+    inner, outer = (1 / (1 + np.exp((np.hypot(*grid[:2], grid[2]) - r) * 12)) for r in (0.4, 0.7))
+    for name, probs in (("gm", outer - inner), ("wm", inner)):
+        values = (255 * probs.clip(0, 1)).astype(np.uint8)
+        path = folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+        nib.save(nib.Nifti1Image(values, np.diag([1.0, 1.0, 1.0, 1.0])), path)
+
+
+def check_brain(output: str) -> None:
+    """The mean expected Dice never falls, and rises with the ascent; the file keeps its place."""
+    assert "affine of the result equal: True" in output
+    rows = [line.split() for line in output.splitlines()]
+    means = {row[0]: float(row[-1]) for row in rows if row and row[0] in BRAIN}
+    assert list(means) == BRAIN
+    assert means["argmax"] < means["rankseg"] <= means["ascent"]
+
+
+BRAIN = ["argmax", "rankseg", "ascent"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_brain_on_real_data(tmp_path: Path) -> None:
+    """Fetches nilearn's wheel with pip, unless it is installed."""
+    pytest.importorskip("monai")
+    (example,) = (path for path in EXAMPLES if path.stem == "monai_brain")
+    check_brain(run(example, tmp_path, timeout=1100))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_volumes_with_ground_truth(tmp_path: Path) -> None:
+    """A network trained for about a minute gains, and slabs decide what the buffer does."""
+    pytest.importorskip("monai")
+    (example,) = (path for path in EXAMPLES if path.stem == "monai_volumes")
+    output = run(example, tmp_path, timeout=1100)
+    rows = {line.split()[0]: line.split() for line in output.splitlines()}
+    assert float(rows["RankSEG"][1]) > float(rows["argmax"][1])
+    assert "same labels: True" in output
 
 
 @pytest.mark.slow
