@@ -20,6 +20,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 SMALL = {
     "huggingface_nuclei": ["--steps", "2", "--data", "."],
+    "lightning_nuclei": ["--epochs", "1", "--data", "."],
     "monai_brain": ["--data", ".", "--spacing", "3"],
     "monai_volumes": ["--steps", "2", "--volumes", "2"],
 }
@@ -46,6 +47,9 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
     if example.stem == "huggingface_nuclei":
         pytest.importorskip("transformers")
         draw_nuclei(tmp_path)
+    if example.stem == "lightning_nuclei":
+        pytest.importorskip("lightning")
+        draw_nuclei(tmp_path)
     if example.stem == "larger_than_memory":
         needs_dask_and_zarr()
     if example.stem.startswith("monai"):
@@ -55,6 +59,8 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
     assert output.strip(), "an example shows something"
     if example.stem == "quickstart":
         check_quickstart(output)
+    if example.stem == "lightning_nuclei":
+        check_lightning(output, tmp_path / "rankseg-lightning")
     if example.stem == "monai_brain":
         check_brain(output)
     if example.stem == "monai_volumes":
@@ -62,6 +68,20 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
     if example.stem == "larger_than_memory":
         check_larger_than_memory(output)
         assert not list(tmp_path.iterdir()), "it leaves nothing behind"
+
+
+def check_lightning(output: str, folder: Path) -> dict[str, list[float]]:
+    """Scores of the classes, and of the epochs: Dice of argmax and RankSEG, then their IoU."""
+    lines = [line.split() for line in output.splitlines()]
+    numbers = [words for words in lines if len(words) == 5 and words[1].startswith("0.")]
+    rows = {words[0]: list(map(float, words[1:])) for words in numbers}
+    assert {"0", "background", "nucleus", "rim"} <= set(rows)
+    for dice, better, iou, best in rows.values():
+        assert 0 <= iou <= dice <= 1
+        assert 0 <= best <= better <= 1
+    assert set(np.unique(Image.open(folder / "masks" / "tile_0_0.png"))) <= {0, 1, 2}
+    assert (folder / "before-after.png").read_bytes().startswith(b"\x89PNG")
+    return rows
 
 
 def needs_dask_and_zarr() -> None:
@@ -179,3 +199,15 @@ def test_nuclei_on_real_data(tmp_path: Path) -> None:
     assert rim["argmax"] < 0.1
     assert rim["Dice, no pruning"] > 0.3
     assert (tmp_path / "rankseg-nuclei.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_lightning_on_real_data(tmp_path: Path) -> None:
+    """Fetches the image with pip; takes 20 seconds on two idle cores."""
+    pytest.importorskip("lightning")
+    (example,) = (path for path in EXAMPLES if path.stem == "lightning_nuclei")
+    rows = check_lightning(run(example, tmp_path, timeout=1100), tmp_path / "rankseg-lightning")
+    assert rows["4"][1] > rows["4"][0] + 0.02
+    assert rows["rim"][1] > rows["rim"][0] + 0.1
+    assert len(list((tmp_path / "rankseg-lightning" / "masks").iterdir())) == 8
