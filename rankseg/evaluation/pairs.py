@@ -220,7 +220,7 @@ def _names(given: Any, images: int, first: int, where: str) -> list[str]:
 def _counts(truth: Tensor, ignore_index: int | None) -> Tensor | None:
     if ignore_index is None or truth.dtype == torch.bool:
         return None
-    counts = truth != ignore_index
+    counts = truth.long() != ignore_index  # uint8 would be compared with -1 as with 255
     return None if bool(counts.all()) else counts
 
 

@@ -65,13 +65,10 @@ class GridPlace:
         if self.transform is None or labels.transform is None or self.shape != labels.shape:
             return 0.0  # that shapes differ is said where they are compared
         height, width = self.shape
-        away = ~self.transform * labels.transform
-        corners = [(0, 0), (width, 0), (0, height), (width, height)]
-        return max(
-            abs(float(there) - here)
-            for corner in corners
-            for there, here in zip(away * corner, corner, strict=True)
-        )
+        mine, theirs = (np.reshape(one.transform, (3, 3)) for one in (self, labels))
+        corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1), (width, height, 1)]).T
+        away = np.linalg.solve(mine, theirs @ corners) - corners
+        return float(np.abs(away).max())
 
 
 Place = VolumePlace | GridPlace

@@ -164,7 +164,7 @@ def _by_name(side: Sequence[Entry], pattern: re.Pattern[str] | None) -> dict[str
 def found_in(pattern: re.Pattern[str], text: str) -> str:
     """What the first group, or the whole pattern, finds; FileError for nothing."""
     found = pattern.search(text)
-    name = found and found.group(1 if pattern.groups else 0)
+    name = found and ((pattern.groups and found[1]) or found[0])
     if not name:
         raise FileError(f"the pattern {pattern.pattern!r} finds nothing in {text}")
     return name
