@@ -327,7 +327,7 @@ def tune(
         bool,
         typer.Option("--thresholds/--no-thresholds", help="Whether the best fixed cut is one."),
     ] = True,
-    folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Of the cross-validation.")] = 5,
     confidence: Annotated[
         float,
         typer.Option(help="How sure it must be that a candidate is better than argmax or 0.5."),
@@ -392,7 +392,7 @@ def tune(
     run_tune(
         pairs,
         scores,
-        candidates={"solvers": solvers, "couplings": couplings, "calibrations": calibrations},
+        given={"solvers": solvers, "couplings": couplings, "calibrations": calibrations},
         thresholds=thresholds,
         folds=folds,
         confidence=confidence,

@@ -11,14 +11,16 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from rankseg import validation
 from rankseg.api import RankSEG
 from rankseg.calibrator import Calibrator
 from rankseg.evaluation import calibration, tables
 from rankseg.evaluation.calibration import METHODS
-from rankseg.evaluation.candidates import CALIBRATIONS, COUPLINGS
+from rankseg.evaluation.candidates import CALIBRATIONS, COUPLINGS, candidates
 from rankseg.evaluation.comparison import evaluate, names_of_classes
 from rankseg.evaluation.file_pairs import NO_LABEL
 from rankseg.evaluation.images import Images
+from rankseg.evaluation.metrics import NAMES
 from rankseg.evaluation.opening import (
     Opened,
     Visits,
@@ -35,7 +37,6 @@ from rankseg.files.outputs import check_output
 from rankseg.options import PairOptions, ScoreOptions
 from rankseg.rule import DecisionRule
 from rankseg.terminal import FAILED, USAGE, Passes, ends_with, fail, plain, printing, stoppable
-from rankseg.validation import choice
 
 
 def run_evaluate(
@@ -53,6 +54,8 @@ def run_evaluate(
 ) -> None:
     """Evaluate, then print the verdict and the tables, and write what was asked for."""
     _check_outputs({"--report": (report, ".html"), "--json": (json_file, ".json")}, overwrite)
+    with ends_with(USAGE, ValueError):
+        metric, empty = _checked(scores)
     opened = open_pairs(asked)
     with ends_with(USAGE, ValueError, TypeError, OSError):
         names = names_of_classes(class_names and class_names.split(","), opened.classes)
@@ -63,13 +66,13 @@ def run_evaluate(
         found = evaluate(
             visits,
             contenders,
-            metric=scores.metric,
+            metric=metric,
             aggregation=scores.aggregation,
             output_mode=opened.output_mode,
             activation=asked.activation,
             ignore_index=NO_LABEL,
             include_background=scores.include_background,
-            empty=_empty(scores.empty),
+            empty=empty,
             class_names=names,
             groups=groups_of(scores.group_by, opened.pairs),
             on_error=asked.on_error,
@@ -86,7 +89,7 @@ def run_tune(
     asked: PairOptions,
     scores: ScoreOptions,
     *,
-    candidates: Mapping[str, str | None],
+    given: Mapping[str, str | None],
     thresholds: bool,
     folds: int,
     confidence: float,
@@ -96,22 +99,28 @@ def run_tune(
 ) -> None:
     """Tune, then print the verdict and the results, and write what was chosen."""
     _check_outputs({"--output": (output, ".json"), "--report": (report, ".html")}, overwrite)
-    with ends_with(USAGE, ValueError):
-        chosen = _candidates(candidates)
+    with ends_with(USAGE, ValueError, TypeError):
+        metric, empty = _checked(scores)
+        validation.number_in_open_interval("--confidence", confidence)
+        asked_for = {
+            **_lists(given),
+            "thresholds": thresholds,
+            "options": {"pruning_prob": _numbers("--pruning-prob", scores.pruning_prob)},
+        }
     opened = open_pairs(asked)
+    with ends_with(USAGE, ValueError, TypeError):
+        candidates(metric, opened.output_mode, scores.include_background, **asked_for)
     with _working(opened, "visit {}") as visits:
         found = tune(
             visits,
-            scores.metric,
+            metric,
             aggregation=scores.aggregation,
             output_mode=opened.output_mode,
             activation=asked.activation,
-            **chosen,
-            thresholds=thresholds,
-            options={"pruning_prob": _numbers("--pruning-prob", scores.pruning_prob)},
+            **asked_for,
             ignore_index=NO_LABEL,
             include_background=scores.include_background,
-            empty=_empty(scores.empty),
+            empty=empty,
             groups=groups_of(scores.group_by, opened.pairs),
             folds=folds,
             confidence=confidence,
@@ -129,7 +138,7 @@ def run_calibrate(asked: PairOptions, *, method: str, output: Path, overwrite: b
     """Fit a calibrator and write it."""
     _check_outputs({"--output": (output, ".json")}, overwrite)
     with ends_with(USAGE, ValueError):
-        method = choice("--method", method, METHODS)
+        method = validation.choice("--method", method, METHODS)
     opened = open_pairs(asked)
     with _working(opened, "visit {}") as visits:
         images = Images.of(visits, opened.output_mode, asked.activation, NO_LABEL, asked.on_error)
@@ -165,7 +174,7 @@ def _solvers(
     calibrator: Path | None,
 ) -> dict[str, Any]:
     """A RankSEG for each solver and, if there is a calibrator, each with that as well."""
-    metric = choice("--metric", scores.metric, ("dice", "iou", "acc"))
+    metric, _ = _checked(scores)
     labels = opened.output_mode == "multiclass"
     options: dict[str, dict[str, Any]] = {}
     usual = ("argmax", "argmax") if labels else ("0.5", "TR")
@@ -193,7 +202,7 @@ def _from_files(kind: str, load: Callable[[Path], Any], paths: Sequence[Path]) -
     return {name: load(path) for name, path in zip(names, paths, strict=True)}
 
 
-def _candidates(given: Mapping[str, str | None]) -> dict[str, Any]:
+def _lists(given: Mapping[str, str | None]) -> dict[str, Any]:
     """Candidates of ``tune`` from lists with commas; 'none' is none."""
     found: dict[str, Any] = {}
     usual: dict[str, Any] = {
@@ -220,8 +229,12 @@ def _numbers(option: str, text: str) -> float | list[float]:
     return numbers if "," in text else numbers[0]
 
 
-def _empty(text: str) -> float | str:
-    return int(text) if text in ("0", "1") else text
+def _checked(scores: ScoreOptions) -> tuple[str, float | str]:
+    """Metric, and what an absent class scores."""
+    empty = validation.empty(
+        int(scores.empty) if scores.empty in ("0", "1") else scores.empty, metric="", smooth=0
+    )
+    return validation.choice("--metric", scores.metric, NAMES), empty
 
 
 def _write(path: Path | None, write: Callable[[Path], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from rankseg.evaluation.open_pair import Labels, Probs, open_labels, open_probs
 from rankseg.evaluation.pairs import PairError
 from rankseg.evaluation.places import VolumePlace
 from rankseg.files import FileError, describe
-from rankseg.files.matching import Match
+from rankseg.files.matching import Entry, Match
 from rankseg.inputs import Reading
 from rankseg.layout import Layout, check_classes_axis
 
@@ -68,22 +69,23 @@ class FilePairs:
 
     def _of(self, match: Match) -> Iterator[tuple[float, Any]]:
         """Images of one pair of files, each with the share of them that are done."""
-        try:
-            with open_probs(match.probs, self.reading) as probs:
-                labels = self._labels(match, probs)
-                for index in range(probs.count):
-                    yield (index + 1) / probs.count, self._item(match, probs, labels, index)
-        except TROUBLE as error:
-            yield 1.0, PairError(match.name, describe(error))
+        with ExitStack() as stack:
+            try:
+                with _named(match.probs):
+                    probs = stack.enter_context(open_probs(match.probs, self.reading))
+                with _named(match.labels):
+                    labels = open_labels(match.labels, self.labels.key, self.reading.limit, probs)
+                self._check_place(probs, labels)
+            except TROUBLE as error:
+                yield 1.0, PairError(match.name, describe(error))
+                return
+            for index in range(probs.count):
+                yield (index + 1) / probs.count, self._item(match, probs, labels, index)
 
-    def _labels(self, match: Match, probs: Probs) -> Labels:
-        try:
-            found = open_labels(match.labels, self.labels.key, self.reading.limit, probs)
-        except TROUBLE as error:
-            raise FileError(f"{match.labels}: {describe(error)}") from error
-        if self.labels.check_place and type(probs.place) is type(found.place) and probs.place:
-            probs.place.check(found.place)  # type: ignore[arg-type]
-        return found
+    def _check_place(self, probs: Probs, labels: Labels) -> None:
+        here, there = probs.place, labels.place
+        if self.labels.check_place and here is not None and type(here) is type(there):
+            here.check(there)  # type: ignore[arg-type]
 
     def _item(self, match: Match, probs: Probs, labels: Labels, index: int) -> Any:
         name = f"{match.name} {index}" if probs.count > 1 else match.name
@@ -159,6 +161,15 @@ class FilePairs:
                 f"{nodata:g} to leave these pixels out, or take the nodata value out of the file: "
                 "rasterio.open(path, 'r+').nodata = None"
             )
+
+
+@contextmanager
+def _named(entry: Entry) -> Iterator[None]:
+    """Let errors name the file."""
+    try:
+        yield
+    except TROUBLE as error:
+        raise FileError(f"{entry}: {describe(error)}") from error
 
 
 def _one(stored: Tensor, spatial: int, axis: Any) -> Tensor:

@@ -25,13 +25,13 @@ def test_a_pair_that_could_not_be_read_is_skipped_by_its_name():
     pairs = [PairError("broken", "truncated"), (PROBS, labels, "whole")]
     found = evaluate(pairs, on_error="skip")
     assert (found.images, found.skipped) == (1, {"broken": "truncated"})
-    with pytest.raises(PairError, match="^broken: truncated$"):
+    with pytest.raises(PairError, match=r"^broken: truncated$"):
         evaluate(pairs)
 
 
 def test_names_are_told_where_a_pair_does_not_go_together():
     labels = torch.zeros(2, 4, 4, dtype=torch.int64)
-    with pytest.raises(PairError, match="^case 7: 1 images of probs, 2 of labels"):
+    with pytest.raises(PairError, match=r"^case 7: 1 images of probs, 2 of labels"):
         evaluate([(PROBS, labels, "case 7")])
 
 
