@@ -16,7 +16,7 @@ STYLE = """
 body {
   margin: 0 auto; max-width: 68rem; padding: 1.2rem 1rem 3rem;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
-  color: var(--ink); background: var(--page); overflow-wrap: break-word;
+  color: var(--ink); background: var(--page); overflow-wrap: anywhere;
 }
 h1, h2, h3, h4 { line-height: 1.25; text-wrap: balance; }
 h2 { font-size: 1.3rem; margin: 0 0 .6rem; }
@@ -49,7 +49,8 @@ caption { text-align: left; padding: 0 0 .35rem; }
 th, td { padding: .32rem .8rem .32rem 0; text-align: left; border-bottom: 1px solid var(--line); }
 th:last-child, td:last-child { padding-right: 0; }
 thead th { color: var(--soft); font-weight: 500; vertical-align: bottom; }
-tbody th { font-weight: 500; }
+thead th { min-width: 3.5rem; max-width: 12rem; white-space: normal; }
+tbody th { font-weight: 500; min-width: 6rem; max-width: 16rem; }
 tr.marked th, tr.marked td { font-weight: 700; }
 .number { text-align: right; white-space: nowrap; }
 svg { display: block; overflow: visible; }
@@ -88,7 +89,7 @@ summary { cursor: pointer; color: var(--accent); }
 dl.names { margin: 0; font-size: .92rem; }
 dl.names dt { font-weight: 600; }
 dl.names dd { margin: 0 0 .5rem; color: var(--soft); }
-code { font-size: .88rem; overflow-wrap: anywhere; }
+code { font-size: .88rem; }
 @media (max-width: 40rem) {
   body { padding: .8rem .6rem 2rem; }
   section { padding: .8rem .8rem .9rem; }
