@@ -416,8 +416,8 @@ def predict(
         saved = None if rule is None else _load_rule(rule)
         batch.check_scale(scale)
         batch.check_rule_file(save_rule, overwrite)
-        if saved is not None and folders is not None:
-            folders.check_rule(saved)
+        if folders is not None:
+            folders.check_mode((saved or decide.settings).output_mode)
     reading = Reading(
         layout=Layout(axis, batched),
         masks=batch.masks(saved or decide),
