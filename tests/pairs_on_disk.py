@@ -33,7 +33,7 @@ def save(folder: Path, pairs: list[Pair], probs: str, labels: str) -> tuple[Path
     """Each pair in files of two folders; the suffix chooses the format."""
     found = (folder / "probs", folder / "labels")
     for one in found:
-        one.mkdir(exist_ok=True)
+        one.mkdir(parents=True, exist_ok=True)
     for number, (p, y) in enumerate(pairs):
         WRITERS[probs](found[0] / f"case {number}{probs}", p)
         WRITERS[labels](found[1] / f"case {number}{labels}", y)
