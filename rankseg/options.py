@@ -106,7 +106,7 @@ Batched = Annotated[
     typer.Option(
         "--batched/--no-batched",
         help="Whether the first axis counts images, in PROBS and LABELS. By default it does in a "
-        "zarr and nowhere else; an array of four or more axes must say.",
+        "zarr array given by itself and nowhere else; a file of four or more axes must say.",
         show_default=False,
     ),
 ]

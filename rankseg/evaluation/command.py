@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from rankseg.evaluation.opening import (
     tell_skipped,
     typed,
 )
+from rankseg.evaluation.pairs import PairError
 from rankseg.evaluation.report import notes, write_report
 from rankseg.evaluation.tuned import TunedRankSEG
 from rankseg.evaluation.tuning import tune
@@ -60,9 +61,12 @@ def run_evaluate(
     with ends_with(USAGE, ValueError, TypeError, OSError):
         names = names_of_classes(class_names and class_names.split(","), opened.classes)
         contenders = _solvers(solvers, scores, opened, asked, calibrator)
-        contenders |= _from_files("tuned", TunedRankSEG.load, tuned)
-        contenders |= _from_files("rule", DecisionRule.load, rules)
-    with _working(opened, "evaluating") as visits:
+        for kind, load, paths in (
+            ("tuned", TunedRankSEG.load, tuned),
+            ("rule", DecisionRule.load, rules),
+        ):
+            contenders |= _from_files(kind, load, paths, contenders)
+    with _working(opened, "evaluating") as (visits, written):
         found = evaluate(
             visits,
             contenders,
@@ -79,9 +83,9 @@ def run_evaluate(
         )
         found = replace(found, skipped=typed(found.skipped))
         named = notes.of_files(opened.alone, opened.pairs.lacking)
-        _write(json_file, found.save)
-        _write(report, lambda path: write_report(found, path, named))
-    _show(tables.of_evaluation(found), {"--report": report, "--json": json_file})
+        _write(report, lambda path: write_report(found, path, named), written)
+        _write(json_file, found.save, written)
+    _show(tables.of_evaluation(found), written)
     _conclude(found.skipped)
 
 
@@ -110,7 +114,7 @@ def run_tune(
     opened = open_pairs(asked)
     with ends_with(USAGE, ValueError, TypeError):
         candidates(metric, opened.output_mode, scores.include_background, **asked_for)
-    with _working(opened, "visit {}") as visits:
+    with _working(opened, "visit {}") as (visits, written):
         found = tune(
             visits,
             metric,
@@ -128,9 +132,9 @@ def run_tune(
         )
         found.skipped_ = typed(found.skipped_)
         named = notes.of_files(opened.alone, opened.pairs.lacking)
-        _write(output, found.save)
-        _write(report, lambda path: write_report(found, path, named))
-    _show(tables.of_tuning(found), {"--output": output, "--report": report})
+        _write(output, found.save, written)
+        _write(report, lambda path: write_report(found, path, named), written)
+    _show(tables.of_tuning(found), written)
     _conclude(found.skipped_)
 
 
@@ -140,11 +144,11 @@ def run_calibrate(asked: PairOptions, *, method: str, output: Path, overwrite: b
     with ends_with(USAGE, ValueError):
         method = validation.choice("--method", method, METHODS)
     opened = open_pairs(asked)
-    with _working(opened, "visit {}") as visits:
+    with _working(opened, "visit {}") as (visits, written):
         images = Images.of(visits, opened.output_mode, asked.activation, NO_LABEL, asked.on_error)
         found = calibration.fit(images, method, folds=0, fold_of=lambda name: -1)[0]
-        _write(output, found.save)
-    _show(tables.of_calibrator(found), {"--output": output})
+        _write(output, found.save, written)
+    _show(tables.of_calibrator(found), written)
     _conclude(typed(images.skipped.reasons))
 
 
@@ -155,15 +159,24 @@ def _check_outputs(outputs: Mapping[str, tuple[Path | None, str]], overwrite: bo
 
 
 @contextmanager
-def _working(opened: Opened, title: str) -> Iterator[Visits]:
-    """Show progress; end with one line if the pairs, or Ctrl-C, end the work."""
+def _working(opened: Opened, title: str) -> Iterator[tuple[Visits, list[Path]]]:
+    """Pairs that show progress, and a list for files that are complete.
+
+    If the pairs, or Ctrl-C, end the work, one line says so.
+    """
+    written: list[Path] = []
+
+    def so_far() -> str:
+        names = ", ".join(str(path) for path in written)
+        return f"{names} is written and complete" if names else "nothing was written"
+
     trouble = (ValueError, TypeError, OSError, ImportError)
-    with (
-        ends_with(FAILED, *trouble),
-        stoppable(lambda: "nothing was written"),
-        Passes() as passes,
-    ):
-        yield Visits(opened.pairs, passes, title)
+    with ends_with(FAILED, *trouble), stoppable(so_far), Passes() as passes:
+        try:
+            yield Visits(opened.pairs, passes, title), written
+        except PairError as error:
+            ((name, reason),) = typed({error.name: error.reason}).items()
+            raise PairError(name, reason) from error
 
 
 def _solvers(
@@ -194,12 +207,17 @@ def _solvers(
     return {name: RankSEG(**one, **common) for name, one in options.items()}
 
 
-def _from_files(kind: str, load: Callable[[Path], Any], paths: Sequence[Path]) -> dict[str, Any]:
+def _from_files(
+    kind: str, load: Callable[[Path], Any], paths: Sequence[Path], taken: Container[str]
+) -> dict[str, Any]:
     """What was saved, called by its kind, or by its file if there are several."""
     names = [kind] if len(paths) == 1 else [path.stem for path in paths]
-    if len(set(names)) < len(names):
-        raise ValueError(f"--{kind}: two files are called {', '.join(sorted(set(names)))}")
-    return {name: load(path) for name, path in zip(names, paths, strict=True)}
+    found: dict[str, Any] = {}
+    for name, path in zip(names, paths, strict=True):
+        if name in taken or name in found:
+            raise ValueError(f"--{kind}: two contenders are called {name!r}: rename {path}")
+        found[name] = load(path)
+    return found
 
 
 def _lists(given: Mapping[str, str | None]) -> dict[str, Any]:
@@ -237,22 +255,22 @@ def _checked(scores: ScoreOptions) -> tuple[str, float | str]:
     return validation.choice("--metric", scores.metric, NAMES), empty
 
 
-def _write(path: Path | None, write: Callable[[Path], None]) -> None:
+def _write(path: Path | None, write: Callable[[Path], None], written: list[Path]) -> None:
     """Write a file, whole or not at all."""
     if path is not None:
         with complete_or_absent(path) as temporary:
             write(temporary)
+        written.append(path)
 
 
-def _show(parts: Sequence[Any], written: Mapping[str, Path | None]) -> None:
+def _show(parts: Sequence[Any], written: Sequence[Path]) -> None:
     """Print sentences and tables, and where the files are."""
     with printing():
         console = Console()
         for part in parts:
             console.print(part, highlight=False)
-        for path in written.values():
-            if path is not None:
-                typer.echo(plain(f"wrote {path}"))
+        for path in written:
+            typer.echo(plain(f"wrote {path}"))
 
 
 def _conclude(skipped: Mapping[str, str]) -> None:

@@ -107,7 +107,8 @@ def _array_probs(opened: ArrayInput) -> Probs:
 
 def _zarr_probs(entry: Entry, reading: Reading) -> Probs:
     array = ZarrArray(entry.path, entry.member or reading.key, reading.limit)
-    batched = reading.layout.batched is not False
+    said = reading.layout.batched
+    batched = entry.alone if said is None else said
     alone = Layout(reading.layout.channel_axis, batched=False)
 
     def image(index: int) -> Tensor:

@@ -20,11 +20,11 @@ from rankseg.files import (
     SUFFIXES,
     FileError,
 )
-from rankseg.files.matching import ZARR_SUFFIX, Side, found_in, match
+from rankseg.files.matching import ZARR_SUFFIX, Matched, Side, found_in, match
 from rankseg.inputs import Reading
 from rankseg.layout import Layout, parse_axis
 from rankseg.options import PairOptions
-from rankseg.terminal import FAILED, USAGE, Passes, ends_with, fail, plain
+from rankseg.terminal import FAILED, USAGE, Passes, ends_with, fail, plain, stoppable
 
 LISTED = 20
 """Files that the terminal names; the report and the JSON name all."""
@@ -69,8 +69,15 @@ def open_pairs(options: PairOptions) -> Opened:
             options.label_key,
         ),
     )
-    with ends_with(FAILED, FileError, OSError, ImportError):
-        matched = match(*sides, pattern)
+    with (
+        stoppable(lambda: "nothing was written"),
+        ends_with(FAILED, FileError, OSError, ImportError),
+    ):
+        return _opened(options, FilePairs([], reading, labels), match(*sides, pattern))
+
+
+def _opened(options: PairOptions, pairs: FilePairs, matched: Matched) -> Opened:
+    """The pairs that were matched; files without a partner, or no pair to read, end it."""
     if matched.alone and not (options.allow_unpaired and matched.pairs):
         tell("unpaired", matched.alone)
         fail(
@@ -78,10 +85,9 @@ def open_pairs(options: PairOptions) -> Opened:
             "--allow-unpaired to go on without them, or --match to pair by a part of the path",
             FAILED,
         )
-    pairs = FilePairs(matched.pairs, reading, labels)
-    with ends_with(FAILED, ImportError):
-        first = _first(pairs)
-        return Opened(pairs, matched.alone, options.output_mode or look([first]), first[0].shape[1])
+    pairs.matches = matched.pairs
+    first = _first(pairs)
+    return Opened(pairs, matched.alone, options.output_mode or look([first]), first[0].shape[1])
 
 
 def _readings(options: PairOptions) -> tuple[Reading, LabelReading, re.Pattern[str] | None]:

@@ -17,10 +17,14 @@ ZARR_SUFFIX = ".zarr"
 
 @dataclass(frozen=True)
 class Entry:
-    """A file, a zarr array, or an array in a zarr group."""
+    """A file, a zarr array, or an array in a zarr group.
+
+    ``alone`` if it is a zarr array that was given by itself, and so holds all images.
+    """
 
     path: Path
     member: str | None = None
+    alone: bool = False
 
     @property
     def suffix(self) -> str:
@@ -106,7 +110,8 @@ class Side:
     def _members(self, path: Path) -> list[Entry]:
         """Arrays of a zarr group, unless one is chosen by its key; else the file itself."""
         names = zarr_members(path) if path.is_dir() and self.key is None else []
-        return [Entry(path, name) for name in names] or [Entry(path)]
+        alone = self.is_one and path.is_dir()
+        return [Entry(path, name) for name in names] or [Entry(path, alone=alone)]
 
 
 def match(probs: Side, labels: Side, pattern: re.Pattern[str] | None) -> Matched:

@@ -141,10 +141,30 @@ def test_zarr(numbers, tmp_path, pairs, grouped):
             zarr.create_array(tmp_path / f"{name}.zarr", data=stacked)
     sides = (tmp_path / "p.zarr", tmp_path / "y.zarr")
     if grouped:
-        same(numbers(*sides, "--no-batched"), expected(pairs))
+        same(numbers(*sides), expected(pairs))
     else:
         given = [(p[None], y[None], f"p {number}") for number, (p, y) in enumerate(pairs)]
         same(numbers(*sides), evaluate(given).to_dict())
+
+
+def test_folders_of_zarrs_are_one_image_each(numbers, tmp_path, pairs):
+    for name, place in (("p", 0), ("y", 1)):
+        for number, pair in enumerate(pairs):
+            zarr.create_array(tmp_path / name / f"case {number}.zarr", data=pair[place])
+    same(numbers(tmp_path / "p", tmp_path / "y"), expected(pairs))
+
+
+def test_nifti_masks(numbers, tmp_path):
+    volumes = make(5, shape=(4, 6, 5))
+    masks = [(p, np.eye(CLASSES, dtype=np.uint8)[y].transpose(3, 0, 1, 2)) for p, y in volumes]
+    found = numbers(*save(tmp_path, masks, ".nii.gz", ".nii.gz"))
+    assert found["conventions"]["masks"] is True
+    same(found, expected(masks))
+
+
+def test_one_channel(numbers, tmp_path, pairs):
+    binary = [(p[1:2], (y == 1).astype(np.uint8)) for p, y in pairs]
+    same(numbers(*save(tmp_path, binary, ".npy", ".png")), expected(binary))
 
 
 def test_ignored_pixels(numbers, tmp_path, pairs):

@@ -16,7 +16,7 @@ from pairs_on_disk import make, save, to_nifti, to_tif
 from PIL import Image
 from rasterio.transform import Affine
 
-from rankseg import files
+from rankseg import RankSEG, files
 
 
 @pytest.fixture
@@ -89,6 +89,7 @@ def test_a_bad_pair_is_named_and_the_others_count(run, tmp_path, folders, wrong)
     code, text = run("evaluate", *folders, "--on-error", "raise", "--json", tmp_path / "no.json")
     assert code == 1
     assert text.startswith("rankseg: case 2: ")
+    assert reason in text
     assert not (tmp_path / "no.json").exists()
 
 
@@ -314,6 +315,24 @@ def test_a_disk_that_is_full_leaves_nothing(run, tmp_path, folders, largest_file
     assert code == 1
     assert "File too large" in text
     assert {path.name for path in tmp_path.iterdir()} == {"probs", "labels"}
+
+
+def test_contenders_of_one_name(run, folders, tmp_path):
+    rule = RankSEG().decide([torch.from_numpy(P)[None]])
+    for name in ("RMA.json", "other.json"):
+        rule.save(tmp_path / name)
+    options = ("--rule", tmp_path / "other.json", "--rule", tmp_path / "RMA.json")
+    code, text = run("evaluate", *folders, *options)
+    assert code == 2
+    assert "--rule: two contenders are called 'RMA'" in text
+
+
+def test_a_rule_for_other_classes_is_told_a_few_times(run, folders, tmp_path):
+    RankSEG().decide([torch.rand(1, 4, 3, 3).softmax(1)]).save(tmp_path / "rule.json")
+    code, text = run("evaluate", *folders, "--rule", tmp_path / "rule.json")
+    assert code == 1
+    assert text.count("the rule is for 4 classes; got 3") == 3
+    assert text.endswith("; 3 more\n")
 
 
 # Says when it visits its third image, and waits to be stopped.
