@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rankseg.cli_evaluate import calibrate, evaluate, tune
+from rankseg.options import Activation, Aggregation
 from rankseg.terminal import FAILED, USAGE, ends_with, fail, plain, printing, progress, stoppable
 
 if TYPE_CHECKING:
     from rankseg.api import RankSEG
     from rankseg.batch import Report
+    from rankseg.calibrator import Calibrator
     from rankseg.nnunet import Folders
     from rankseg.rule import DecisionRule
 
@@ -30,14 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Activation(str, Enum):
-    """What turns stored values into probabilities."""
-
-    none = "none"
-    softmax = "softmax"
-    sigmoid = "sigmoid"
 
 
 class Maps(str, Enum):
@@ -64,27 +59,12 @@ class Format(str, Enum):
     tif = "tif"
 
 
-class Aggregation(str, Enum):
-    """Over which pixels the metric is taken."""
-
-    image = "image"
-    dataset = "dataset"
-
-
 DECIDED = {
     *("metric", "alpha", "beta", "output_mode", "solver", "smooth", "pruning_prob", "assignment"),
-    *(
-        "unassigned_policy",
-        "void_index",
-        "coupling",
-        "eps",
-        "threshold",
-        "activation",
-        "aggregation",
-    ),
-    *("class_weights", "include_background", "empty"),
+    *("unassigned_policy", "void_index", "coupling", "eps", "threshold", "activation"),
+    *("aggregation", "class_weights", "include_background", "empty", "calibrator"),
 }
-"""Options of predict that a saved rule has decided."""
+"""Options of predict that a saved rule, or what tune saved, has decided."""
 
 FOLDERS_SAY = {
     *("key", "channel_axis", "batched", "activation", "scale", "output_mode", "file_format"),
@@ -316,6 +296,16 @@ def predict(
             "all files together, for metrics that sum counts over a data set."
         ),
     ] = Aggregation.image,
+    calibrator: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Correct the probabilities by what rankseg calibrate saved."
+        ),
+    ] = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Decide as rankseg tune chose, and not otherwise."),
+    ] = None,
     rule: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Decide by this saved rule, and nothing else."),
@@ -405,7 +395,7 @@ def predict(
     from rankseg.layout import Layout, parse_axis
 
     together = aggregation is Aggregation.dataset
-    _refuse_unused(context, rule, save_rule, expected_score, together)
+    _refuse_unused(context, rule, tuned, save_rule, expected_score, together)
     folders = _folders(context, inputs, nnunet, reference, unpickle, model)
     decide = _decider(
         metric=metric,
@@ -426,14 +416,16 @@ def predict(
         beta=beta,
         coupling=coupling,
         eps=eps,
+        calibrator=calibrator and _calibrator(calibrator),
     )
+    decide = decide if tuned is None else _tuned(tuned)
     with ends_with(USAGE, ValueError, OSError):
         axis = parse_axis(channel_axis)
         saved = None if rule is None else _load_rule(rule)
         batch.check_scale(scale)
         batch.check_rule_file(save_rule, overwrite)
-        if saved is not None and folders is not None:
-            folders.check_rule(saved)
+        if folders is not None:
+            folders.check_mode((saved or decide.settings).output_mode)
     reading = Reading(
         layout=Layout(axis, batched),
         masks=batch.masks(saved or decide),
@@ -469,6 +461,21 @@ def predict(
         with ends_with(FAILED, OSError):
             files.write_table(expected_score, batch.COLUMNS, report.rows)
     _conclude(report, output)
+
+
+def _tuned(path: Path) -> RankSEG:
+    """What tune chose; a file that is none is a usage error."""
+    from rankseg.evaluation.tuned import TunedRankSEG
+
+    with ends_with(USAGE, ValueError, TypeError, OSError):
+        return TunedRankSEG.load(path).best_
+
+
+def _calibrator(path: Path) -> Calibrator:
+    from rankseg.calibrator import Calibrator
+
+    with ends_with(USAGE, ValueError, OSError):
+        return Calibrator.load(path)
 
 
 def _load_rule(path: Path) -> DecisionRule:
@@ -514,14 +521,18 @@ def _folders(
 def _refuse_unused(
     context: typer.Context,
     rule: Path | None,
+    tuned: Path | None,
     save_rule: Path | None,
     table: Path | None,
     together: bool,
 ) -> None:
     """Refuse options that would be ignored."""
     given = _given(context, DECIDED)
-    if rule is not None and given:
-        fail(f"--rule has decided what {', '.join(given)} would: leave it out", USAGE)
+    if rule is not None and tuned is not None:
+        fail("--rule and --tuned both decide everything: leave one of them out", USAGE)
+    for option, path in (("--rule", rule), ("--tuned", tuned)):
+        if path is not None and given:
+            fail(f"{option} has decided what {', '.join(given)} would: leave it out", USAGE)
     if save_rule is not None and not together:
         fail("--save-rule saves the rule of all files together: say --aggregation dataset", USAGE)
     if table is not None and (together or rule is not None):
@@ -616,6 +627,10 @@ def bench(
         table=json_file or output / "benchmarks.json",
         stored=check,
     )
+
+
+for _command in (evaluate, tune, calibrate):
+    app.command()(_command)
 
 
 def _conclude(report: Report, output: Path) -> None:

@@ -17,7 +17,6 @@ from rankseg.files.nnunet import DATASET, PLANS, Case, Dataset, Labels, find_cas
 from rankseg.files.nnunet_place import Place, place_of
 from rankseg.inputs import Answer, Input, Reading
 from rankseg.layout import Layout
-from rankseg.rule import DecisionRule
 
 DERIVED = ("output_mode", "activation", "aggregation")
 """Options of RankSEG that the folder decides, or that are for several images together."""
@@ -49,13 +48,13 @@ class Folders:
         """What RankSEG has to decide: labels of classes, or masks of regions."""
         return self.dataset.labels.output_mode
 
-    def check_rule(self, rule: DecisionRule) -> None:
-        """Refuse a rule that decides labels where masks are needed, or masks for labels."""
-        if rule.output_mode != self.output_mode:
+    def check_mode(self, output_mode: str) -> None:
+        """Refuse what decides labels where masks are needed, or masks for labels."""
+        if output_mode != self.output_mode:
             channels = "classes" if self.output_mode == "multiclass" else "regions"
             raise ValueError(
                 f"the channels are {channels} and need a {self.output_mode} rule; "
-                f"this one is {rule.output_mode}"
+                f"this one is {output_mode}"
             )
 
     def jobs(self, output: Path) -> tuple[list[Job], dict[str, str]]:

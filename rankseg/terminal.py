@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -70,6 +70,40 @@ def progress(items: Sequence[Item], unit: str) -> Iterator[Iterator[Item]]:
     columns = (unit, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=silent, transient=True) as bar:
         yield iter(bar.track(items))
+
+
+class Passes:
+    """Progress bars on stderr for work that visits its items as often as it needs to.
+
+    A context manager; silent if nobody watches.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self._bar = Progress(
+            *columns, console=console, disable=not console.is_terminal, transient=True
+        )
+
+    def __enter__(self) -> Passes:
+        """Show it."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Take it away, whatever happened."""
+        self._bar.stop()
+
+    def track(self, items: Iterable[Item], title: str, done: Callable[[], float]) -> Iterator[Item]:
+        """Iterate under a bar of its own; `done` tells the share that is done."""
+        task = self._bar.add_task(title, total=1.0)
+        for item in items:
+            yield item
+            self._bar.update(task, completed=done())
+        self._bar.remove_task(task)
 
 
 class _Terminated(BaseException):

@@ -3,6 +3,7 @@
 from rankseg.evaluation.bootstrap import Estimate
 from rankseg.evaluation.calibration import fit_calibrator
 from rankseg.evaluation.comparison import evaluate
+from rankseg.evaluation.report import write_report
 from rankseg.evaluation.result import Contender, Difference, Evaluation, Example
 from rankseg.evaluation.tuned import Result, TunedRankSEG
 from rankseg.evaluation.tuning import tune
@@ -18,4 +19,5 @@ __all__ = [
     "evaluate",
     "fit_calibrator",
     "tune",
+    "write_report",
 ]

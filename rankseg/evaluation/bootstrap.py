@@ -46,7 +46,7 @@ class Bootstrap:
         return self._sums
 
     def _weights(self, group: str) -> Tensor:
-        drawn = np.random.default_rng([self.seed, zlib.crc32(group.encode())])
+        drawn = np.random.default_rng([self.seed, zlib.crc32(group.encode(errors="surrogatepass"))])
         weights = torch.from_numpy(drawn.poisson(1.0, self.replicates)).double()
         return torch.cat([torch.ones(1, dtype=torch.float64), weights])
 

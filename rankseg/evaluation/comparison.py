@@ -25,6 +25,8 @@ from rankseg.result import Segmentation
 
 EXAMPLES = 5
 """Images kept for each contender at either end."""
+FEW = 3
+"""Images whose reasons are told where none can be used."""
 
 
 def evaluate(
@@ -224,8 +226,10 @@ class _Run:
         """What was found."""
         contest, reliability = self.contest, self.reliability
         if contest is None or reliability is None:
-            why = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.reasons.items())
-            raise ValueError(f"there is no image to evaluate{': ' + why if why else ''}")
+            reasons = list(self.skipped.reasons.items())
+            why = "; ".join(f"{name}: {reason}" for name, reason in reasons[:FEW])
+            more = f"; {len(reasons) - FEW} more" if len(reasons) > FEW else ""
+            raise ValueError(f"there is no image to evaluate{': ' + why + more if why else ''}")
         found = self._contenders(contest)
         return Evaluation(
             images=contest.images,

@@ -85,7 +85,7 @@ def look(pairs: Iterable[Any]) -> str:
     """What the first labels look like: masks have as many axes as probabilities."""
     if iter(pairs) is pairs:
         raise ValueError("say output_mode='multiclass' or 'multilabel' for pairs that come once")
-    first = next(iter(pairs), None)
+    first = next((pair for pair in pairs if not isinstance(pair, PairError)), None)
     if not isinstance(first, (tuple, list)) or len(first) < 2:
         return "multiclass"  # what is wrong with it is said where pairs are read
     dimensions = [getattr(part, "ndim", None) for part in first[:2]]

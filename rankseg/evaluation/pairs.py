@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 from rankseg import validation
 
 Groups = Callable[[str], str] | Mapping[str, str] | None
+
+UNKNOWN = "no pixel counts: all are ignored"
+"""Why an image is not counted that has nothing wrong with it."""
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -29,12 +32,15 @@ class Image:
         Labels int64 (1, *spatial), or masks bool (1, C, *spatial).
     counts : Tensor, bool, shaped like `truth`, or None
         Where the ground truth says something; None where it does everywhere.
+    canvas : Tensor, bool (height, width), or None
+        Where the pixels lay, if those without data were taken out; for pictures.
     """
 
     name: str
     values: Tensor
     truth: Tensor
     counts: Tensor | None
+    canvas: Tensor | None = None
 
     @property
     def masks(self) -> bool:
@@ -112,7 +118,9 @@ def each_image(
     pairs : iterable
         (probs, labels), or (probs, labels, names): probs (B, C, *spatial); labels int (B,
         *spatial) or, for masks, bool (B, C, *spatial), or 0 and 1; a str, or B of them. Arrays of
-        numpy are taken as well.
+        numpy are taken as well. A pair that could not be read may be the PairError that says why.
+        Pixels without data may have been taken out, which leaves an image of one axis: a fourth
+        part, bool (height, width), then tells the pictures where the others lay.
     masks : bool
         Which of the two the labels are.
     ignore_index : int, optional
@@ -128,7 +136,7 @@ def each_image(
     first = 0
     for place, pair in enumerate(pairs):
         try:
-            values, truth, names = _parts(pair, place, first)
+            values, truth, names, canvas = _parts(pair, place, first)
         except PairError as error:
             skipped.add(error)
             continue
@@ -139,14 +147,14 @@ def each_image(
             here = slice(index, index + 1)
             part = None if counts is None else counts[here]
             try:
-                image = _checked(Image(name, values[here], truth[here], part), masks)
+                image = _checked(Image(name, values[here], truth[here], part, canvas), masks)
             except PairError as error:
                 skipped.add(error)
                 continue
             if image.counted:
                 yield image
             else:
-                skipped.reasons[name] = "no pixel counts: all are ignored"
+                skipped.reasons[name] = UNKNOWN
         first += len(names)
 
 
@@ -161,15 +169,18 @@ def group_of(groups: Groups, name: str) -> str:
     return str(found)
 
 
-def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Tensors of a pair with a batch, and a name for each image."""
-    if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3):
+def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str], Tensor | None]:
+    """Tensors of a pair with a batch, a name for each image, and the canvas."""
+    if isinstance(pair, PairError):
+        raise pair
+    if not isinstance(pair, (tuple, list)) or len(pair) not in (2, 3, 4):
         got = f"{len(pair)} things" if isinstance(pair, (tuple, list)) else type(pair).__name__
         raise PairError(
             f"pair {place}", f"each pair is (probs, labels) or (probs, labels, name); got {got}"
         )
     values, truth = (_tensor(part) for part in pair[:2])
-    where = f"pair {place}"
+    given = pair[2] if len(pair) > 2 else None
+    where = given if isinstance(given, str) else f"pair {place}"
     try:
         values = validation.pixel_tensor(values)
     except (TypeError, ValueError) as error:
@@ -179,10 +190,10 @@ def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str]
         raise PairError(
             where, f"labels must be a tensor (B, *spatial), or masks (B, C, *spatial); got {got}"
         )
-    names = _names(pair[2] if len(pair) == 3 else None, len(values), first, where)
+    names = _names(given, len(values), first, where)
     if len(truth) != len(values):
         raise PairError(where, f"{len(values)} images of probs, {len(truth)} of labels")
-    return values, truth.to(values.device), names
+    return values, truth.to(values.device), names, pair[3] if len(pair) == 4 else None
 
 
 def _tensor(part: Any) -> Any:
@@ -209,7 +220,7 @@ def _names(given: Any, images: int, first: int, where: str) -> list[str]:
 def _counts(truth: Tensor, ignore_index: int | None) -> Tensor | None:
     if ignore_index is None or truth.dtype == torch.bool:
         return None
-    counts = truth != ignore_index
+    counts = truth.long() != ignore_index  # uint8 would be compared with -1 as with 255
     return None if bool(counts.all()) else counts
 
 
@@ -224,6 +235,8 @@ def _checked(image: Image, masks: bool) -> Image:
         advice = ""
         if tuple(truth.shape) == other:
             advice = f"; these are {'labels' if masks else 'masks'}: choose the other output_mode"
+        elif truth.ndim == len(wanted):
+            advice = "; bring the probabilities to the size of the labels first"
         raise PairError(
             name,
             f"{kind} of shape {tuple(truth.shape[1:])} do not go with probs of "
@@ -246,4 +259,4 @@ def _checked(image: Image, masks: bool) -> Image:
             )
     if image.counts is not None:
         truth = truth.masked_fill(~image.counts, 0)
-    return Image(name, image.values, truth.to(torch.bool if masks else torch.int64), image.counts)
+    return replace(image, truth=truth.to(torch.bool if masks else torch.int64))

@@ -161,6 +161,11 @@ class Evaluation:
         found = self.difference(leader)
         ahead = found.estimate
         what = f"mean {self._name}" if self.aggregation == "image" else f"data-set {self._name}"
+        if math.isnan(ahead.value):
+            return (
+                f"Nothing to compare: no image has a {what}, because no class that counts is ever "
+                "true or predicted."
+            )
         size = f"{points(ahead.value)} points of {what}"
         if self.groups < FEW or math.isnan(ahead.low):
             return (

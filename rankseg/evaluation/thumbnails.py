@@ -39,8 +39,17 @@ def maps(
         "decided": second,
         "probability": (foreground * 255).round(),
     }
-    where = _where(first != second)
+    if image.canvas is not None:
+        shown = {name: _put_back(one, image.canvas, name) for name, one in shown.items()}
+    where = _where(shown["baseline"] != shown["decided"])
     return {name: _small(one[where]) for name, one in shown.items()}
+
+
+def _put_back(pixels: Tensor, canvas: Tensor, name: str) -> Tensor:
+    """Pixels (n,) where they lay; there are no data elsewhere."""
+    whole = pixels.new_full(canvas.shape, 0 if name == "probability" else UNCOUNTED)
+    whole[canvas] = pixels
+    return whole
 
 
 def _labels(prediction: Tensor, masks: bool) -> Tensor:

@@ -5,6 +5,7 @@ turns either into one line.
 """
 
 from rankseg.files.errors import FileError, describe
+from rankseg.files.labels import LABEL_SUFFIXES, read_labels
 from rankseg.files.limits import default_max_bytes
 from rankseg.files.names import find_inputs, output_path, suffix_of
 from rankseg.files.nifti import NIFTI_SUFFIXES, read_nifti, write_nifti
@@ -17,6 +18,7 @@ SUFFIXES = (*ARRAY_SUFFIXES, *NIFTI_SUFFIXES, *RASTER_SUFFIXES)
 
 __all__ = [
     "ARRAY_SUFFIXES",
+    "LABEL_SUFFIXES",
     "NIFTI_SUFFIXES",
     "RASTER_SUFFIXES",
     "SUFFIXES",
@@ -31,6 +33,7 @@ __all__ = [
     "find_inputs",
     "output_path",
     "read_array",
+    "read_labels",
     "read_nifti",
     "suffix_of",
     "write_array",

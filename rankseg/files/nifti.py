@@ -21,6 +21,7 @@ from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
 from rankseg.files.limits import refuse_other_than_files, within
 from rankseg.files.scaling import Scaling
+from rankseg.files.whole import whole_numbers
 from rankseg.files.write import atomic_write
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -78,19 +79,42 @@ def read_nifti(path: Path, max_bytes: int, scale: float | None = None) -> Volume
         If it is missing or cannot be read.
     """
     library = require("nibabel", "files")
-    image = open_nifti(path)
-    with _damage(library):
-        stored = image.dataobj
-        shape, dtype, offset = tuple(map(int, stored.shape)), stored.dtype, int(stored.offset)
-        scaling = Scaling(dtype, (stored.slope,), (stored.inter,), scale)
-    packed = path.suffix.lower() == ".gz"
-    _check_size(shape, dtype, offset, path.stat().st_size * (DEFLATE if packed else 1))
-    loaded = packed or not scaling.plain or not dtype.isnative
+    image, shape, dtype = _loaded(library, path)
+    stored = image.dataobj
+    scaling = Scaling(dtype, (stored.slope,), (stored.inter,), scale)
+    loaded = path.suffix.lower() == ".gz" or not scaling.plain or not dtype.isnative
     if loaded:
         within(math.prod(shape) * (dtype.itemsize if scaling.plain else 8), max_bytes)
     with _damage(library):
         values = scaling.values(stored.get_unscaled())
         return Volume(torch.from_numpy(values), image)
+
+
+def read_nifti_labels(path: Path, max_bytes: int) -> Volume:
+    """Labels of a NIfTI file, int64; floats that are whole numbers are labels, too.
+
+    Raises
+    ------
+    FileError, OSError
+        As ``read_nifti``, and if a number is not whole.
+    """
+    library = require("nibabel", "files")
+    image, shape, _ = _loaded(library, path)
+    within(8 * math.prod(shape), max_bytes)
+    with _damage(library):
+        values = np.asanyarray(image.dataobj)
+    return Volume(torch.from_numpy(whole_numbers(values)), image)
+
+
+def _loaded(library: Any, path: Path) -> tuple[Any, tuple[int, ...], np.dtype[Any]]:
+    """The image, its shape and the type stored; no value is read yet."""
+    image = open_nifti(path)
+    with _damage(library):
+        stored = image.dataobj
+        shape, dtype, offset = tuple(map(int, stored.shape)), stored.dtype, int(stored.offset)
+    packed = path.suffix.lower() == ".gz"
+    _check_size(shape, dtype, offset, path.stat().st_size * (DEFLATE if packed else 1))
+    return image, shape, dtype
 
 
 def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, most: int) -> None:

@@ -59,14 +59,23 @@ def read_array(
     OSError
         If it is missing or cannot be read.
     """
+    limit = default_max_bytes() if max_bytes is None else max_bytes
+    return as_values(read_stored(path, key, limit), scale, limit)
+
+
+def read_stored(path: Path, key: str | None, max_bytes: int) -> Tensor:
+    """Tensor stored in a file, of whatever type; errors as those of ``read_array``."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         known = ", ".join((*_READERS, *NIFTI_SUFFIXES, *RASTER_SUFFIXES))
         raise FileError(f"unknown suffix {path.suffix!r}; known: {known}")
     refuse_other_than_files(path)
-    limit = default_max_bytes() if max_bytes is None else max_bytes
-    array = reader(path, key, limit)
-    return _floating(array) if scale is None else _scaled(array, scale, limit)
+    return reader(path, key, max_bytes)
+
+
+def as_values(array: Tensor, scale: float | None, max_bytes: int) -> Tensor:
+    """Floats that are stored, or what is stored divided by the scale."""
+    return _floating(array) if scale is None else _scaled(array, scale, max_bytes)
 
 
 def _floating(array: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ def test_version(run):
 def test_help_names_the_commands_and_keeps_the_brackets(run):
     code, text = run("--help")
     assert code == 0
-    assert [name for name in ("bench", "demo", "predict") if name not in text] == []
+    commands = ("bench", "calibrate", "demo", "evaluate", "predict", "tune")
+    assert [name for name in commands if name not in text] == []
     assert "rankseg[files]" in run("predict", "--help")[1]
 
 

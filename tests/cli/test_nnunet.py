@@ -20,6 +20,7 @@ import tiny_nnunet
 import torch
 
 from rankseg import DecisionRule, RankSEG
+from rankseg.evaluation import tune
 
 SHAPE = tiny_nnunet.SHAPE  # (x, y, z), as nibabel has it
 CLASSES = {"background": 0, "organ": 1, "lesion": 2}
@@ -521,6 +522,17 @@ def test_rule_of_the_other_kind(run, predictions, reference, out, tmp_path):
     code, text = run(
         "predict", predictions, "--output", out, "--nnunet", "--rule", tmp_path / "rule.json"
     )
+    assert code == 2
+    assert "the channels are classes and need a multiclass rule; this one is multilabel" in text
+
+
+def test_what_was_tuned_for_the_other_kind(run, predictions, reference, out, tmp_path):
+    given = [(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4) > 0.5)]
+    tune(given, solvers=[], couplings=[], calibrations=[], thresholds=False).save(
+        tmp_path / "tuned.json"
+    )
+    options = ("--nnunet", "--tuned", tmp_path / "tuned.json")
+    code, text = run("predict", predictions, "--output", out, *options)
     assert code == 2
     assert "the channels are classes and need a multiclass rule; this one is multilabel" in text
 
