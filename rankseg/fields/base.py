@@ -122,6 +122,11 @@ class Windows:
         row = tuple((image, class_) for image in range(images) for _, class_ in self.row)
         return Windows(row, self.low * images, self.width * images, self.bins, self.unit)
 
+    def of_row(self, numbers: list[int]) -> Windows:
+        """Windows of one row, given by number, where that row is the only one."""
+        low, width = (tuple(n[at] for at in numbers) for n in (self.low, self.width))
+        return Windows(((0, 0),) * len(numbers), low, width, self.bins, self.unit)
+
 
 class Field(Protocol):
     """Pixels of a batch, (B, C, n), behind the reductions a solver needs.

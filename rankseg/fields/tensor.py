@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -173,11 +172,13 @@ class TensorField:
         """Row by row, pixels outside the region at probability 0, which no window holds."""
         if isinstance(region, LabelRule):
             region = self.assign(region)
-        found = [
-            self._row_in_region(row, region).spread(replace(windows, row=_ALONE, low=low, width=w))
-            for row, low, w in _one_by_one(windows)
-        ]
-        return torch.cat(found, 1)
+        found: list[Tensor] = [torch.empty(0)] * len(windows.row)
+        for row in dict.fromkeys(windows.row):
+            mine = [number for number, other in enumerate(windows.row) if other == row]
+            alone = self._row_in_region(row, region).spread(windows.of_row(mine))
+            for number, bins in zip(mine, alone.unbind(1), strict=True):
+                found[number] = bins
+        return torch.stack(found, 1)
 
     def _row_in_region(self, row: tuple[int, int], region: Tensor) -> TensorField:
         image, class_ = row
@@ -358,14 +359,6 @@ class TensorField:
         )
         values = block.to(self.score_dtype)
         return (slope * values).sub_(offset).div_(1 - bend * values)
-
-
-_ALONE = ((0, 0),)
-
-
-def _one_by_one(windows: Windows) -> Iterator[tuple[tuple[int, int], tuple[float], tuple[float]]]:
-    for row, low, width in zip(windows.row, windows.low, windows.width, strict=True):
-        yield row, (low,), (width,)
 
 
 def _put_in_bins(pixels: Tensor, windows: Windows, number: int, found: Tensor) -> None:

@@ -21,11 +21,11 @@ from rankseg.fields.base import Field, LabelRule, Windows
 from rankseg.fields.exact_sum import Scale
 from rankseg.profile import Floats
 
-BINS = 1 << 12
+BINS = 1 << 11
 """Bins of a window."""
 
 RUN = 1 << 8
-"""Neighbouring bins that share a window at most: each becomes at least 16."""
+"""Neighbouring bins that share a window at most: each becomes at least 8."""
 
 TOGETHER = 1 << 20
 """Bins of all windows counted in one pass: 16 MiB."""

@@ -283,5 +283,6 @@ def _cut(bounds: Places, cut: Flags, alive: Flags) -> tuple[Places, Flags]:
 
 def _rising(places: Places) -> Places:
     """Different numbers in order; a sort of few is faster than ``np.unique``."""
-    places = np.sort(places)
-    return places[np.append(True, places[1:] > places[:-1])]
+    ordered = np.sort(places)
+    found: Places = ordered[np.append(True, ordered[1:] > ordered[:-1])]
+    return found

@@ -1,5 +1,8 @@
 """``solver='coupled'`` through the public names: modes, options, tiles, simulated dependence."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import oracles
 import pytest
@@ -169,6 +172,17 @@ def test_refusals_of_expected_score():
         expected_score(probs, mask, method="coupled", coupling=-1)
     half = expected_score(probs, mask, method="coupled")
     assert torch.equal(half, expected_score(probs, mask, method="coupled", coupling=0.5))
+
+
+def test_the_page_on_solvers_runs():
+    """Code blocks of docs/choosing-a-solver.md, in order."""
+    page = (Path(__file__).parents[2] / "docs" / "choosing-a-solver.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 2
+    assert names["masks"].dtype == torch.bool
 
 
 SIDE, BLOCKS = 32, 2

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rankseg.fields import LabelRule, TensorField, field_for, numba_cpu
+from rankseg.fields.base import Windows
 from rankseg.fields.numba_cpu import NumbaField
 from rankseg.objectives import Dice, IoU, ratio_family
 
@@ -84,10 +85,24 @@ def test_sums(shape, kind, dtype):
             same(fast.claimed_once(threshold), plain.claimed_once(threshold))
             assert torch.equal(fast.select(threshold), plain.select(threshold))
         assert torch.equal(fast.histogram(64, 2.0**30), plain.histogram(64, 2.0**30))
+        everything, some = windows(shape)
+        for ask in (everything, some):
+            assert torch.equal(fast.spread(ask), plain.spread(ask))
         masks = values(shape, seed=2) < 0.4
+        assert torch.equal(fast.spread(some, masks), plain.spread(some, masks))
         same(fast.within(masks), plain.within(masks))
         labels = (values((shape[0], *shape[2:]), seed=3) * (shape[1] + 2)).long() - 1
         same(fast.measure(labels), plain.measure(labels))
+        assert torch.equal(fast.spread(some, labels), plain.spread(some, labels))
+
+
+def windows(shape):
+    """All of every row; and some windows, two of them in one row."""
+    rows = [(image, class_) for image in range(shape[0]) for class_ in range(shape[1])]
+    everything = Windows(tuple(rows), (0.0,) * len(rows), (1.0,) * len(rows), 256, 2.0**40)
+    few = (*rows[:2], rows[0])
+    low, width = (0.25, 0.0, 0.75)[: len(few)], (0.25, 2.0**-10, 2.0**-8)[: len(few)]
+    return everything, Windows(few, low, width, 16, 2.0**38)
 
 
 def rules(shape):
