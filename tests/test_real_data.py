@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -151,16 +150,6 @@ def test_pairs_are_made_once_and_again_when_the_recipe_changes(
     assert len(list((tmp_path / "two").iterdir())) == 1, "the outdated file is gone"
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Layers this small spend their time waiting for the other thread, on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("shape", [(45, 37), (3, 41, 38)])
 def test_the_network_learns_and_takes_any_size(shape: tuple[int, ...]) -> None:
     unet = module("_unet")
@@ -175,8 +164,10 @@ def test_the_network_learns_and_takes_any_size(shape: tuple[int, ...]) -> None:
     assert probs.shape == (1, 2, *shape)
     torch.testing.assert_close(probs.sum(1), torch.ones(1, *shape))
     assert (probs.argmax(1)[0].numpy() == labels).mean() > 0.95  # guessing gives 0.5
+    threads = torch.get_num_threads()
     again = unet.predict(unet.train([image], [labels], **options), image)
     assert torch.equal(probs, again), "the same seed, the same network"
+    assert torch.get_num_threads() == threads
 
 
 def test_crops_around_objects_have_them() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -79,8 +80,8 @@ def train(
     """Train on random crops of ``side`` x ``side`` pixels, turned and mirrored at random.
 
     ``images`` are float32 and ``labels`` int64, (*spatial) of any size; the share
-    ``around_objects`` of the crops has a labelled pixel at its middle. The same seed
-    gives the same network, on the same machine.
+    ``around_objects`` of the crops has a labelled pixel at its middle. The same seed gives the
+    same network on the same machine: on one thread, so that their number does not matter.
     """
     random = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
@@ -88,17 +89,28 @@ def train(
         network = UNet(classes, images[0].ndim, width)
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=5e-3, total_steps=steps)
-    for step in range(steps):
-        crops = [_crop(images, labels, side, around_objects, random) for _ in range(batch)]
-        inputs, targets = (torch.stack(list(parts)) for parts in zip(*crops, strict=True))
-        value = loss(network(inputs[:, None]), targets)
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        schedule.step()
-        if step % 20 == 0:
-            print(f"step {step:3} of {steps}  loss {value.item():.3f}", file=sys.stderr)
+    with _one_thread():
+        for step in range(steps):
+            crops = [_crop(images, labels, side, around_objects, random) for _ in range(batch)]
+            inputs, targets = (torch.stack(list(parts)) for parts in zip(*crops, strict=True))
+            value = loss(network(inputs[:, None]), targets)
+            optimiser.zero_grad()
+            value.backward()
+            optimiser.step()
+            schedule.step()
+            if step % 20 == 0:
+                print(f"step {step:3} of {steps}  loss {value.item():.3f}", file=sys.stderr)
     return network.eval()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _crop(

@@ -39,7 +39,7 @@ def make(folder: Path) -> Iterator[Pair]:
         [labels[frame] for frame in TRAINING],
         classes=2,
         loss=F.cross_entropy,
-        steps=120,
+        steps=300,
         side=96,
         around_objects=0.5,
     )
