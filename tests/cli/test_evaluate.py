@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from pairs_on_disk import CLASSES, Pair, make, save, to_tif
 
 from rankseg import Calibrator, RankSEG
 from rankseg.evaluation import evaluate, tune
+from rankseg.evaluation.file_pairs import FilePairs
 from rankseg.solvers import SOLVERS
 
 
@@ -272,9 +275,18 @@ def test_what_tune_and_calibrate_saved(run, numbers, tmp_path, folders, pairs):
 def test_progress_is_seen_on_a_terminal_only(run, folders, tmp_path, monkeypatch):
     assert "evaluating" not in run("evaluate", *folders)[1]
     monkeypatch.setenv("FORCE_COLOR", "1")
-    code, text = run("evaluate", *folders)
+    item = FilePairs._item
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.15)  # the bar is drawn ten times a second
+        return item(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FilePairs, "_item", slowly)
+        code, text = run("evaluate", *folders)
     assert code == 0
     assert "evaluating" in text
+    assert re.search(r"\b(17|33|50|67|83)%", text)
     options = ("--solvers", "RMA", "--couplings", "none", "--calibrations", "temperature")
     text = run("tune", *folders, "--output", tmp_path / "t.json", *options)[1]
     assert [f"visit {number}" in text for number in (1, 2)] == [True, True]
