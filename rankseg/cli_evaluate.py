@@ -48,8 +48,15 @@ def evaluate(
     solver: Annotated[
         list[str] | None,
         typer.Option(
-            help="What is compared with argmax or the 0.5 cut: RMA, exact, auto, BA, TRNA or "
-            "BA+TRNA. May be repeated; RMA if nothing is said.",
+            help="What is compared with argmax (labels) or TR, the 0.5 cut (masks): RMA, exact, "
+            "auto, coupled, BA, TRNA or BA+TRNA. May be repeated; RMA if nothing is said.",
+            show_default=False,
+        ),
+    ] = None,
+    coupling: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Compare the solver coupled with this coupling, too, 0 to 1. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -143,6 +150,7 @@ def evaluate(
         pairs,
         scores,
         solvers=solver,
+        couplings=coupling or [],
         tuned=tuned or [],
         rules=rule or [],
         calibrator=calibrator,

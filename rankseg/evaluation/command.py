@@ -45,6 +45,7 @@ def run_evaluate(
     scores: ScoreOptions,
     *,
     solvers: Sequence[str] | None,
+    couplings: Sequence[float],
     tuned: Sequence[Path],
     rules: Sequence[Path],
     calibrator: Path | None,
@@ -60,7 +61,7 @@ def run_evaluate(
     opened = open_pairs(asked)
     with ends_with(USAGE, ValueError, TypeError, OSError):
         names = names_of_classes(class_names and class_names.split(","), opened.classes)
-        contenders = _solvers(solvers, scores, opened, asked, calibrator)
+        contenders = _solvers(solvers, couplings, scores, opened, asked, calibrator)
         for kind, load, paths in (
             ("tuned", TunedRankSEG.load, tuned),
             ("rule", DecisionRule.load, rules),
@@ -181,6 +182,7 @@ def _working(opened: Opened, title: str) -> Iterator[tuple[Visits, list[Path]]]:
 
 def _solvers(
     given: Sequence[str] | None,
+    couplings: Sequence[float],
     scores: ScoreOptions,
     opened: Opened,
     asked: PairOptions,
@@ -192,14 +194,18 @@ def _solvers(
     options: dict[str, dict[str, Any]] = {}
     usual = ("argmax", "argmax") if labels else ("0.5", "TR")
     for name in given if given is not None else [] if metric == "acc" else ["RMA"]:
-        options[name] = {"metric": metric, "solver": name}
-        options[name]["pruning_prob"] = _numbers("--pruning-prob", scores.pruning_prob)
+        options[name] = {"solver": name}
+    for number in couplings:
+        options[f"coupled {number:g}"] = {"solver": "coupled", "coupling": number}
+    for one in options.values():
+        one |= {"metric": metric}
+        one |= {"pruning_prob": _numbers("--pruning-prob", scores.pruning_prob)}
         if labels and not scores.include_background:
-            options[name]["include_background"] = False
+            one |= {"include_background": False}
     if calibrator is not None:
         fitted = Calibrator.load(calibrator)
-        for name, one in [(usual[0], {"metric": "acc", "solver": usual[1]}), *options.items()]:
-            options[f"{name}, calibrated"] = {**one, "calibrator": fitted}
+        for name, raw in [(usual[0], {"metric": "acc", "solver": usual[1]}), *options.items()]:
+            options[f"{name}, calibrated"] = {**raw, "calibrator": fitted}
     common: dict[str, Any] = {
         "output_mode": opened.output_mode,
         "activation": asked.activation,

@@ -28,7 +28,7 @@ def test_help_names_the_commands_and_keeps_the_brackets(run):
     assert "rankseg[files]" in run("predict", "--help")[1]
 
 
-@pytest.mark.parametrize("command", ["demo", "predict"])
+@pytest.mark.parametrize("command", ["demo", "evaluate", "predict"])
 def test_help_names_every_solver(run, command):
     text = run(command, "--help")[1]
     assert [name for name in SOLVERS if not re.search(rf"\b{re.escape(name)}\b", text)] == []

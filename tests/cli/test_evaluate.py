@@ -18,7 +18,6 @@ from pairs_on_disk import CLASSES, Pair, make, save, to_tif
 from rankseg import Calibrator, RankSEG
 from rankseg.evaluation import evaluate, tune
 from rankseg.evaluation.file_pairs import FilePairs
-from rankseg.solvers import SOLVERS
 
 
 @pytest.fixture
@@ -292,7 +291,11 @@ def test_progress_is_seen_on_a_terminal_only(run, folders, tmp_path, monkeypatch
     assert [f"visit {number}" in text for number in (1, 2)] == [True, True]
 
 
-@pytest.mark.skipif("coupled" not in SOLVERS, reason="there is no such solver yet")
-def test_coupled_is_a_contender(numbers, folders):
-    found = numbers(*folders, "--solver", "coupled")
-    assert found["contenders"][1]["name"] == "coupled"
+def test_couplings_are_contenders(numbers, folders, pairs):
+    found = numbers(*folders, "--solver", "coupled", "--coupling", 0.25, "--coupling", 1)
+    contenders = {
+        "coupled": RankSEG(solver="coupled"),
+        "coupled 0.25": RankSEG(solver="coupled", coupling=0.25),
+        "coupled 1": RankSEG(solver="coupled", coupling=1.0),
+    }
+    same(found, expected(pairs, contenders=contenders))
