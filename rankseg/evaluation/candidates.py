@@ -71,7 +71,7 @@ def candidates(
     if thresholds:
         found.insert(1, Candidate("tuned threshold", usual, cut=True))
     if metric != "acc":
-        for how in _ways(solvers, couplings):
+        for how in _ways(solvers, couplings, pruned="pruning_prob" not in options):
             for calibration in calibrations:
                 chosen = {**common, **how}
                 found.append(Candidate(_name(_title(how), calibration), chosen, calibration))
@@ -80,15 +80,21 @@ def candidates(
     return found
 
 
-def _ways(solvers: Sequence[str] | None, couplings: Sequence[float]) -> Iterable[dict[str, Any]]:
+def _ways(
+    solvers: Sequence[str] | None, couplings: Sequence[float], pruned: bool
+) -> Iterable[dict[str, Any]]:
     for solver in SOLVERS if solvers is None else solvers:
         yield {"solver": solver}
+        if pruned and solver.upper() == "RMA":  # low probabilities may mean absent, or faint
+            yield {"solver": solver, "pruning_prob": 0.0}
     for coupling in couplings:
         yield {"solver": "coupled", "coupling": coupling}
 
 
 def _title(how: Mapping[str, Any]) -> str:
-    return f"coupled {how['coupling']:g}" if "coupling" in how else str(how["solver"])
+    if "coupling" in how:
+        return f"coupled {how['coupling']:g}"
+    return f"{how['solver']} unpruned" if "pruning_prob" in how else str(how["solver"])
 
 
 def _name(title: str, calibration: str) -> str:

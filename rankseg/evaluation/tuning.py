@@ -70,6 +70,7 @@ on_error
         What to maximise.
     solvers : sequence of str, optional
         Of ``RankSEG``. By default RMA, exact, BA, TRNA and BA+TRNA; ``('RMA',)`` is much faster.
+        RMA is tried without pruning as well, unless the options say how to prune.
     couplings : sequence of float in [0, 1]
         Of ``solver='coupled'``.
     calibrations : sequence of str
