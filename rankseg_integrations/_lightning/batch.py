@@ -34,15 +34,14 @@ def decide(decision: Decision, values: Tensor, where: str) -> tuple[Tensor, dict
     TypeError, ValueError
         For anything else, with the place.
     """
-    with torch.autocast(values.device.type, enabled=False):
-        try:
-            return decision(values), {}
-        except (TypeError, ValueError) as error:
-            bad = _not_numbers(values, activation_of(decision))
-            if not bad:
-                raise type(error)(f"{where}: {error}") from error
-        good = [number for number in range(len(values)) if number not in bad]
-        return _spread(_decided(decision, values[good], where), good, len(values), decision), bad
+    try:
+        return decision(values), {}
+    except (TypeError, ValueError) as error:
+        bad = _not_numbers(values, activation_of(decision))
+        if not bad:
+            raise type(error)(f"{where}: {error}") from error
+    good = [number for number in range(len(values)) if number not in bad]
+    return _spread(_decided(decision, values[good], where), good, len(values), decision), bad
 
 
 def _decided(decision: Decision, values: Tensor, where: str) -> Tensor:
