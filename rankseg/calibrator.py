@@ -146,14 +146,16 @@ class Calibrator:
 
 def _between(probs: Tensor, points: tuple[tuple[float, float], ...]) -> Tensor:
     """Straight lines between points; NaN stays NaN."""
+    kind = probs.dtype
+    probs = probs.double()  # points that lie close would fall together in float32
     x, y = torch.tensor(points, dtype=probs.dtype, device=probs.device).t().contiguous()
     if len(x) == 1:
-        return torch.where(probs.isnan(), probs, y[0])
+        return torch.where(probs.isnan(), probs, y[0]).to(kind)
     right = torch.searchsorted(x, probs.contiguous()).clamp(1, len(x) - 1)
     left = right - 1
     share = ((probs - x[left]) / (x[right] - x[left])).clamp(0, 1)
     found: Tensor = y[left] + share * (y[right] - y[left])
-    return found
+    return found.to(kind)
 
 
 def _probability(values: Tensor, activation: str) -> Tensor:

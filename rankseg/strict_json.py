@@ -21,7 +21,7 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
     """Turn whatever is wrong with the content into one ValueError that names the file."""
     try:
         yield
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path} is no {kind}: {error}") from error
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rankseg.validation import integer
+
 BLOCK = 64  # images whose weights are multiplied at once
 
 
@@ -32,6 +34,16 @@ class Bootstrap:
     seed: int
     _sums: Tensor | None = None
     _waiting: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, replicates: object, seed: object) -> Bootstrap:
+        """Check both numbers."""
+        number, start = integer("replicates", replicates), integer("seed", seed)
+        if number < 1 or start < 0:
+            raise ValueError(
+                f"replicates must be at least 1 and seed at least 0; got {number} and {start}"
+            )
+        return cls(number, start)
 
     def add(self, numbers: Tensor, group: str) -> None:
         """Add an image's numbers, float64 of any shape; all images have the same."""

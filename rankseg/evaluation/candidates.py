@@ -59,6 +59,7 @@ def candidates(
         On options that make no sense.
     """
     taken = {"metric", "output_mode", "solver", "coupling", "calibrator", "activation", "threshold"}
+    options = {name: _plain(value) for name, value in options.items()}
     if taken & set(options):
         raise ValueError(f"tune decides about {', '.join(sorted(taken & set(options)))} itself")
     calibrations = ["none", *(name for name in _known(calibrations) if name != "none")]
@@ -77,12 +78,20 @@ def candidates(
                 found.append(Candidate(_name(_title(how), calibration), chosen, calibration))
     for one in found:
         one.rankseg()  # names and numbers that make no sense are told now
-    return found
+    return list({one.name.lower(): one for one in reversed(found)}.values())[::-1]
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON knows them, and tuples."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
 def _ways(
     solvers: Sequence[str] | None, couplings: Sequence[float], pruned: bool
 ) -> Iterable[dict[str, Any]]:
+    if isinstance(solvers, str):
+        raise TypeError(f"solvers must be a list of names; got {solvers!r}")
     for solver in SOLVERS if solvers is None else solvers:
         yield {"solver": solver}
         if pruned and solver.upper() == "RMA":  # low probabilities may mean absent, or faint

@@ -133,7 +133,7 @@ def evaluate(
             masks=mode == "multilabel",
         ),
         activation,
-        Bootstrap(_positive("replicates", replicates), validation.integer("seed", seed)),
+        Bootstrap.of(replicates, seed),
         Skipped(strict=on_error == "raise"),
     )
     for image in each_image(pairs, run.how.masks, ignore_index, run.skipped):
@@ -171,11 +171,7 @@ class _Run:
     def add(self, image: Image, group: str) -> None:
         """Count one image."""
         classes = image.values.shape[1]
-        if self.contest is None:
-            self.contest = Contest(
-                len(self.entries), classes, self.metrics, self.how, self.bootstrap
-            )
-        if classes != self.contest.shape[1]:
+        if self.contest is not None and classes != self.contest.shape[1]:
             raise PairError(
                 image.name, f"probs have {classes} classes, others {self.contest.shape[1]}"
             )
@@ -189,6 +185,10 @@ class _Run:
             self.reliability = reliability
         else:
             self.reliability.add(reliability)
+        if self.contest is None:  # not before the first image that can be used
+            self.contest = Contest(
+                len(self.entries), classes, self.metrics, self.how, self.bootstrap
+            )
         scores = self.contest.add(found, group)
         self.groups.add(group)
         for promise, one, (_, solved), numbers in zip(
@@ -326,10 +326,3 @@ def _keep_promise(promise: Promise, decide: RankSEG, solved: Segmentation, numbe
     achieved = metric.of_classes(numbers, chosen.empty, chosen.smooth)
     there = numbers[:, [PREDICTED, TRUE]].sum(1) > 0
     promise.add(solved.expected_score[0].cpu(), achieved, there)
-
-
-def _positive(name: str, value: object) -> int:
-    number = validation.integer(name, value)
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1; got {number}")
-    return number

@@ -128,8 +128,11 @@ def _best(table: Table, metric: Metric, how: Conventions, aggregation: str, alon
     ties = score >= score.amax(0) - 1e-12
     distance = (GRID - 0.5).abs().reshape(-1, *(1 for _ in score.shape[1:]))
     chosen = GRID[torch.where(ties, distance, math.inf).argmin(0)]
-    if alone:
+    if how.masks:
         return tuple(chosen.tolist())
+    if alone:  # labels of one channel are cut at 0.5, so its logit is moved there
+        cut = chosen.item()
+        return Calibrator("sigmoid", (1.0,), (-math.log(cut / (1 - cut)),))
     cut, classes = chosen.item(), table.counts.shape[1]
     background = math.log(cut / (1 - cut))
     return Calibrator("softmax", (1.0,) * classes, (background, *(0.0,) * (classes - 1)))

@@ -74,7 +74,7 @@ class Metric:
         Tensor, float64 (...)
         """
         if self.name == "acc":
-            if masks:
+            if masks or counts.shape[-2] == 1:  # the only channel of labels is a mask
                 right = counts[..., PIXELS] - counts[..., PREDICTED] - counts[..., TRUE]
                 right = right + 2 * counts[..., HIT]
                 return right.sum(-1) / counts[..., PIXELS].sum(-1)

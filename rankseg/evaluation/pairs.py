@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -139,6 +140,7 @@ def each_image(
             values, truth, names, canvas = _parts(pair, place, first)
         except PairError as error:
             skipped.add(error)
+            first += _images_in(pair)
             continue
         if truth.ndim == values.ndim - 1 and values.shape[1] == 1 and masks:
             truth = truth[:, None]  # one channel, binary
@@ -178,10 +180,10 @@ def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str]
         raise PairError(
             f"pair {place}", f"each pair is (probs, labels) or (probs, labels, name); got {got}"
         )
-    values, truth = (_tensor(part) for part in pair[:2])
     given = pair[2] if len(pair) > 2 else None
     where = given if isinstance(given, str) else f"pair {place}"
     try:
+        values, truth = (_tensor(part) for part in pair[:2])
         values = validation.pixel_tensor(values)
     except (TypeError, ValueError) as error:
         raise PairError(where, str(error)) from error
@@ -198,16 +200,25 @@ def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str]
 
 def _tensor(part: Any) -> Any:
     """Arrays as tensors; kinds that torch lacks, such as uint16, in a wider one."""
-    if type(part).__module__ != "numpy":
+    if not isinstance(part, np.ndarray):
         return part
-    if part.dtype.kind == "u" and part.dtype.itemsize > 1:
-        part = part.astype("int64")
-    return torch.as_tensor(part)
+    kind = np.dtype("int64") if part.dtype.kind == "u" and part.dtype.itemsize > 1 else part.dtype
+    native = part.astype(kind.newbyteorder("="), copy=False)
+    return torch.as_tensor(np.ascontiguousarray(native))  # torch takes no negative strides
+
+
+def _images_in(pair: Any) -> int:
+    """How many images a pair that cannot be used would have had, for the numbers of the others."""
+    probs = next(iter(pair), None) if isinstance(pair, (tuple, list)) else None
+    shape: tuple[int, ...] = tuple(getattr(probs, "shape", ()))
+    return int(shape[0]) if len(shape) > 2 else 1
 
 
 def _names(given: Any, images: int, first: int, where: str) -> list[str]:
     if given is None:
         return [f"image {index}" for index in range(first, first + images)]
+    if hasattr(given, "tolist"):  # a loader makes tensors of numbers
+        given = given.tolist()
     if isinstance(given, Sequence) and not isinstance(given, str):
         names = [str(name) for name in given]
     else:

@@ -10,12 +10,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rankseg import DecisionRule, RankSEG, Segmentation, Source, strict_json
+from rankseg import DecisionRule, RankSEG, Segmentation, Source, strict_json, validation
 from rankseg.calibrator import Calibrator
 from rankseg.evaluation.bootstrap import Estimate
 from rankseg.evaluation.result import NAMES, points
 
 FORMAT, VERSION = "rankseg tuned", 1
+FEWEST = 10
+"""Groups of images from which something is learned."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,13 @@ class TunedRankSEG(nn.Module):
         others = self.results_[1:]
         if not others:
             return f"Keep {baseline}: there was no other candidate."
+        if self.groups_ < FEWEST:
+            return (
+                f"Keep {baseline}: too few images to tell ({self.groups_}; {FEWEST} independent "
+                "ones are needed)."
+            )
         best = max(others, key=lambda one: _or_least(one.difference.value))
-        why = "too few images to tell" if math.isnan(best.difference.low) else "within the noise"
+        why = "within the noise"
         if best.difference.value <= 0:
             why = "and nothing was better"
         return (
@@ -210,7 +217,7 @@ def _from(given: dict[str, Any]) -> TunedRankSEG:
         results = [_result(one) for one in given["results"]]
         return TunedRankSEG(
             best,
-            chosen=int(given["chosen"]),
+            chosen=validation.integer("chosen", given["chosen"]),
             results=results,
             metric=str(given["metric"]),
             aggregation=str(given["aggregation"]),
@@ -228,7 +235,8 @@ def _result(given: dict[str, Any]) -> Result:
         name: Estimate(**{key: _or_nan(value) for key, value in given[name].items()})
         for name in ("score", "difference")
     }
-    return Result(**{**given, **estimates})
+    options = {name: _tuple(value) for name, value in given["options"].items()}
+    return Result(**{**given, **estimates, "options": options})
 
 
 def _numbers(value: Any) -> Any:

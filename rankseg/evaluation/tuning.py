@@ -23,12 +23,9 @@ from rankseg.evaluation.candidates import (
 from rankseg.evaluation.contest import TIE, Contest, Conventions
 from rankseg.evaluation.images import Images
 from rankseg.evaluation.metrics import NAMES, counts, metric_for
-from rankseg.evaluation.pairs import Groups, Image, PairError, group_of
+from rankseg.evaluation.pairs import Groups, group_of
 from rankseg.evaluation.prediction import comparable
-from rankseg.evaluation.tuned import Result, TunedRankSEG
-
-FEWEST = 5
-"""Groups of images from which something is learned."""
+from rankseg.evaluation.tuned import FEWEST, Result, TunedRankSEG
 
 
 def tune(
@@ -100,8 +97,10 @@ on_error
     -----
     A candidate is better by more than the noise if its mean difference to the baseline, in standard
     errors, exceeds the quantile of the largest such number over all candidates in the bootstrap,
-    centred: White's reality check, studentised (Romano and Wolf, Econometrica 73(4), 2005). The
-    intervals of the results hold for all candidates at once.
+    centred: White's reality check (Econometrica 68(5), 2000). The intervals of the results hold for
+    all candidates at once. The bootstrap needs images: from 20 on, 5 % of simulated choices among
+    20 alike candidates were wrong with normal differences, but a third where small gains stand
+    beside rare large losses, which few images do not show.
     """
     metric_of = metric_for(validation.choice("metric", metric, NAMES))
     aggregation = validation.choice("aggregation", aggregation, ("image", "dataset"))
@@ -124,9 +123,9 @@ on_error
     if validation.integer("folds", folds) < 2:
         raise ValueError(f"folds must be at least 2; got {folds}")
     confidence = validation.number_in_open_interval("confidence", confidence)
+    bootstrap = Bootstrap.of(replicates, seed)
     split = _Folds(groups, folds)
     lessons = _Lessons.learn(images, entries, split, metric_of, how, aggregation)
-    bootstrap = Bootstrap(validation.integer("replicates", replicates), seed)
     contest = _contest(images, entries, split, lessons, metric_of, how, bootstrap)
     scores = contest.image_means() if aggregation == "image" else contest.dataset_scores()
     results = _results(entries, contest, scores[:, :, 0], confidence)
@@ -218,20 +217,12 @@ def _contest(
                 if one.calibration not in calibrated:
                     calibrator = lessons.calibrators[one.calibration][place]
                     calibrated[one.calibration] = calibrator(probs)
-                prediction = _decided(decide, calibrated[one.calibration], image)
+                prediction = decide(calibrated[one.calibration])
             found.append(counts(*comparable(prediction, image), classes))
         contest.add(torch.stack(found), group_of(split.groups, image.name))
     if contest is None:
         raise ValueError("there is no image to tune on")
     return contest
-
-
-def _decided(decide: Any, probs: Tensor, image: Image) -> Tensor:
-    try:
-        prediction: Tensor = decide(probs)
-    except ValueError as error:
-        raise PairError(image.name, str(error)) from error
-    return prediction
 
 
 def _results(

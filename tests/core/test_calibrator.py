@@ -224,6 +224,11 @@ def test_hostile_input(calibrator):
         calibrator(spoiled, "tanh")
 
 
+def test_points_that_lie_close_give_numbers():
+    close = Calibrator("isotonic", points=(((0.5, 0.1), (0.5 + 1e-9, 0.2)),))
+    assert close(torch.full((1, 1, 2), 0.5)).tolist() == [[[pytest.approx(0.1)] * 2]]
+
+
 def test_half_precision_is_widened():
     probs = some_logits().softmax(1).to(torch.bfloat16)
     found = SIGMOID(probs)

@@ -232,6 +232,41 @@ def test_probabilities_that_cannot_be_used_are_named():
     assert found.images == 1
 
 
+def test_a_bad_first_image_stops_no_other_and_numbers_stay():
+    spoiled = (torch.full((1, 2, 4), torch.nan), torch.zeros(1, 4, dtype=torch.long))
+    good = [pair[:2] for pair in pairs_of(6)]
+    found = evaluate([spoiled, good[0], (good[1][0], "no labels"), *good[2:]], on_error="skip")
+    assert found.images == 5
+    assert set(found.skipped) == {"image 0", "pair 2"}
+    shown = {one.name for one in found.best["RMA"] + found.worst["RMA"]}
+    assert shown <= {"image 1", "image 3", "image 4", "image 5", "image 6"}
+    assert shown - {"image 1"}
+
+
+def test_arrays_and_names_of_any_kind():
+    pairs = pairs_of(6)
+    plain = evaluate(pairs)
+    odd = [
+        (p.numpy().astype(">f4")[..., ::-1], y.numpy().astype(">i2")[..., ::-1], n)
+        for p, y, n in pairs
+    ]
+    assert evaluate(odd).contenders["RMA"].per_image["dice"].value == pytest.approx(
+        plain.contenders["RMA"].per_image["dice"].value
+    )
+    together = (torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs]))
+    groups = {str(number): "a" for number in range(6)}
+    for names in (torch.arange(6), np.arange(6).astype(str)):
+        assert evaluate([(*together, names)], groups=groups).groups == 1
+
+
+def test_accuracy_of_one_channel_is_not_recall():
+    probs = torch.tensor([[[0.9, 0.2, 0.1, 0.4]]])
+    for labels in (torch.tensor([[1, 1, 0, 0]]), torch.tensor([[0, 0, 0, 0]])):
+        found = evaluate([(probs, labels)], {}, output_mode="multiclass")
+        right = ((probs[:, 0] > 0.5) == (labels == 1)).double().mean().item()
+        assert found.baseline.per_image["acc"].value == pytest.approx(right)
+
+
 def test_an_image_of_which_nothing_is_known_is_named():
     probs, labels = torch.full((2, 3, 4), 1 / 3), torch.tensor([[0, 1, 2, 0], [9, 9, 9, 9]])
     found = evaluate([(probs, labels, ["a", "b"])], ignore_index=9)

@@ -159,12 +159,38 @@ def test_groups_stay_together():
 
 
 def test_few_images_change_nothing():
-    tuned = tune(pairs_of(3), "iou", **QUICK)
+    tuned = tune(pairs_of(9), "iou", **QUICK)
     assert tuned.chosen_ == 0
-    assert tuned.verdict.startswith("Keep 0.5: the best other candidate")
+    assert tuned.verdict.startswith("Keep 0.5: too few images to tell (9; 10 independent ones")
     one = tune(pairs_of(1), "iou", **QUICK)
     assert one.chosen_ == 0
     assert torch.equal(one(pairs_of(1)[0][0]), pairs_of(1)[0][0] > 0.5)
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_one_channel_is_tuned_in_either_mode(masks, tmp_path):
+    pairs = [(p[:, :1], y[:, :1] if masks else y[:, 0].long(), n) for p, y, n in pairs_of(12)]
+    mode = "multilabel" if masks else "multiclass"
+    tuned = tune(pairs, "dice", output_mode=mode, **QUICK)
+    scores = {one.name: one.score.value for one in tuned.results_}
+    assert scores["tuned threshold"] != scores["0.5" if masks else "argmax"]
+    best = tuned(pairs[0][0])
+    assert best.dtype == (torch.bool if masks else torch.int64)
+    tuned.save(tmp_path / "t.json")
+    assert torch.equal(TunedRankSEG.load(tmp_path / "t.json")(pairs[0][0]), best)
+    if not masks:
+        other = [(p, y[:, None].bool(), n) for p, y, n in pairs]
+        same = tune(other, "dice", output_mode="multilabel", **QUICK)
+        assert [one.score.value for one in same.results_] == pytest.approx(
+            [one.score.value for one in tuned.results_]
+        )
+
+
+def test_options_of_any_kind_are_saved(tmp_path):
+    given = {"pruning_prob": torch.tensor([0.5, 0.25]), "smooth": np.float32(1.5)}
+    tuned = tune(pairs_of(3, size=8), **QUICK, options=given)
+    tuned.save(tmp_path / "t.json")
+    assert TunedRankSEG.load(tmp_path / "t.json").results_ == tuned.results_
 
 
 def test_it_is_called_as_a_rankseg(tmp_path):
@@ -227,6 +253,9 @@ def test_a_damaged_file_is_refused_by_name(change, message, tmp_path):
         ({"solvers": ("best",)}, "solver must be one of"),
         ({"calibrations": "isotonic"}, "calibrations must be a list of names"),
         ({"calibrations": ("platt",)}, "calibrations must be one of"),
+        ({"solvers": "RMA"}, "solvers must be a list of names"),
+        ({"replicates": 0}, "replicates must be at least 1"),
+        ({"seed": -1}, "seed at least 0"),
         ({"folds": 1}, "folds must be at least 2"),
         ({"confidence": 1.5}, "confidence must lie strictly between"),
         ({"options": {"solver": "RMA"}}, "tune decides about solver itself"),
