@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
 
-from rankseg import DecisionRule, RankSEG
+from rankseg import Calibrator, DecisionRule, RankSEG
 from rankseg_integrations._common import Activation, each_image_alone
 
 Decision: TypeAlias = RankSEG | DecisionRule
@@ -17,7 +17,7 @@ class Options(TypedDict, total=False):
 
     metric: Literal["dice", "iou", "acc", "fbeta", "tversky"]
     output_mode: Literal["multiclass", "multilabel"]
-    solver: Literal["RMA", "exact", "auto", "BA", "TRNA", "BA+TRNA", "argmax", "TR"]
+    solver: Literal["RMA", "exact", "auto", "BA", "TRNA", "BA+TRNA", "coupled", "argmax", "TR"]
     smooth: float
     pruning_prob: float | list[float]
     class_weights: list[float] | None
@@ -28,7 +28,9 @@ class Options(TypedDict, total=False):
     unassigned_policy: Literal["max_score", "void"]
     void_index: int
     eps: float
-    threshold: float
+    coupling: float
+    threshold: float | list[float]
+    calibrator: Calibrator | str | None
     alpha: float
     beta: float
 
@@ -38,6 +40,12 @@ class PredictOptions(Options, total=False):
 
     include_background: bool
     ignore_index: int
+
+
+def _with_calibrator(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options with the calibrator itself, where a configuration file names the file it is in."""
+    given = options.get("calibrator")
+    return {**options, "calibrator": Calibrator.load(given)} if isinstance(given, str) else options
 
 
 def configured(
@@ -61,7 +69,7 @@ def configured(
     """
     if rankseg is None:
         each_image_alone(options)
-        return RankSEG(**options, **also)
+        return RankSEG(**_with_calibrator(options), **also)
     if options:
         names = ", ".join(options)
         raise ValueError(f"rankseg is configured already; got {names} as well: give one of the two")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_lightning import FILTERS, NAMESPACES, Items, Space, loader, probs_of, space
 
-from rankseg import RankSEG
+from rankseg import Calibrator, RankSEG
 from rankseg.solvers import METRICS, SOLVERS
 
 pytest.importorskip("torchmetrics")
@@ -91,6 +91,18 @@ def test_a_saved_rule_and_a_ready_made_configuration(here: Space, tmp_path: Path
     decides, evaluates = configured(here, tmp_path, callbacks).trainer.callbacks
     assert decides.rankseg == rule
     assert evaluates.rankseg.settings == RankSEG("iou", solver="auto").settings
+
+
+def test_a_saved_calibrator_and_a_coupling(here: Space, tmp_path: Path) -> None:
+    calibrator = Calibrator("softmax", (0.5,) * 3, (0.0,) * 3)
+    calibrator.save(tmp_path / "c.json")
+    callbacks = f"""
+    - class_path: ROOT.RankSEGCallback
+      init_args: {{solver: coupled, coupling: 0.25, calibrator: {tmp_path / "c.json"}}}
+"""
+    (decides,) = configured(here, tmp_path, callbacks).trainer.callbacks
+    wanted = RankSEG(solver="coupled", coupling=0.25, calibrator=calibrator)
+    assert decides.rankseg.settings == wanted.settings
 
 
 @pytest.mark.parametrize("name", ["RankSEGCallback", "RankSEGWriter", "RankSEGEvaluation"])
