@@ -172,7 +172,7 @@ def test_the_benchmark_worker_runs_without_this_package() -> None:
     "module",
     [
         *("rankseg", "rankseg.functional", "rankseg_integrations.dask"),
-        *("rankseg_integrations", "rankseg_integrations.distributed"),
+        "rankseg_integrations.distributed",
         *("rankseg_integrations.monai", "rankseg_integrations.nnunet"),
         *("rankseg_integrations.sam", "rankseg.evaluation", "rankseg.nnunet"),
         *("rankseg_integrations.torch", "rankseg_integrations.transformers"),
