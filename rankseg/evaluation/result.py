@@ -202,7 +202,7 @@ class Evaluation:
             "worst": {name: [_example(e) for e in found] for name, found in self.worst.items()},
             "reliability": self.reliability.to_dict(),
         }
-        cleaned: dict[str, Any] = _without_nan(numbers)
+        cleaned: dict[str, Any] = without_nan(numbers)
         return cleaned
 
     def save(self, path: str | Path) -> None:
@@ -256,9 +256,10 @@ def _example(one: Example) -> dict[str, Any]:
     }
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON has not."""
     if isinstance(value, Mapping):
-        return {name: _without_nan(entry) for name, entry in value.items()}
+        return {name: without_nan(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(entry) for entry in value]
+        return [without_nan(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

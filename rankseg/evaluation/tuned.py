@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rankseg import DecisionRule, RankSEG, Segmentation, Source, strict_json, validation
 from rankseg.calibrator import Calibrator
 from rankseg.evaluation.bootstrap import Estimate
-from rankseg.evaluation.result import NAMES, points
+from rankseg.evaluation.result import NAMES, points, without_nan
 
 FORMAT, VERSION = "rankseg tuned", 1
 FEWEST = 10
@@ -182,7 +182,7 @@ class TunedRankSEG(nn.Module):
             "confidence": self.confidence,
             "verdict": self.verdict,
             "skipped": self.skipped_,
-            "results": [_numbers(asdict(one)) for one in self.results_],
+            "results": [without_nan(asdict(one)) for one in self.results_],
         }
 
     @classmethod
@@ -237,13 +237,6 @@ def _result(given: dict[str, Any]) -> Result:
     }
     options = {name: _tuple(value) for name, value in given["options"].items()}
     return Result(**{**given, **estimates, "options": options})
-
-
-def _numbers(value: Any) -> Any:
-    """NaN, which JSON has not, as None."""
-    if isinstance(value, dict):
-        return {name: _numbers(entry) for name, entry in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _or_nan(value: Any) -> float:
