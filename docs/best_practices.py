@@ -82,25 +82,44 @@ def levels(generator: torch.Generator) -> Found:
     return ways, draw(probs, generator)
 
 
-def ensemble(generator: torch.Generator) -> Found:
-    """Five members, or five augmentations, each with an error of its own."""
+def members(generator: torch.Generator, draws: int = DRAWS) -> tuple[list[Tensor], Tensor]:
+    """What five members, or five augmentations, say, each with an error of its own; truths."""
     logits = smooth(generator, 2)
-    members = [(logits + smooth(generator, 1.5)).softmax(1) for _ in range(5)]
-    mean = torch.stack(members).mean(0)
+    said = [(logits + smooth(generator, 1.5)).softmax(1) for _ in range(5)]
+    return said, draw(logits.softmax(1), generator, draws)
+
+
+def calibrated_mean() -> RankSEG:
+    """RankSEG for the mean of the members, with a temperature from eight images."""
+
+    def pair(number: int) -> tuple[Tensor, Tensor]:
+        said, truth = members(torch.Generator().manual_seed(1000 + number), 1)
+        return torch.stack(said).mean(0), truth
+
+    calibrator = fit_calibrator([pair(number) for number in range(8)], "temperature")
+    return RankSEG("dice", calibrator=calibrator)
+
+
+def ensemble() -> str:
+    """Average and decide, or decide and vote."""
+    calibrated = calibrated_mean()
 
     def vote(labels: list[Tensor]) -> Tensor:
         return torch.stack([one_hot(one) for one in labels]).sum(0).argmax(1)
 
-    ways = {
-        "argmax of the mean": mean.argmax(1),
-        "argmax of each, then a vote": vote([one.argmax(1) for one in members]),
-        "RankSEG of the mean": DICE(mean),
-        "RankSEG of each, then a vote": vote([DICE(one) for one in members]),
-        "RankSEG of the share of votes for argmax": DICE(
-            torch.stack([one_hot(one.argmax(1)) for one in members]).mean(0)
-        ),
-    }
-    return ways, draw(logits.softmax(1), generator)
+    def found(generator: torch.Generator) -> Found:
+        said, truths = members(generator)
+        mean, usual = torch.stack(said).mean(0), [one.argmax(1) for one in said]
+        ways = {
+            "argmax of the mean": mean.argmax(1),
+            "RankSEG of the mean": DICE(mean),
+            "RankSEG of the mean, calibrated": calibrated(mean),
+            "RankSEG of each, then a vote": vote([DICE(one) for one in said]),
+            "argmax of each, then a vote": vote(usual),
+        }
+        return ways, truths
+
+    return compare(found)
 
 
 def resize(generator: torch.Generator) -> Found:
@@ -223,10 +242,10 @@ def main() -> None:
     torch.manual_seed(0)
     version = torch.__version__.partition("+")[0]
     blocks = {
-        "setup": f"Measured {date.today()}, {processor()}, shared with other work; torch {version}, "
-        f"Python {platform.python_version()}.",
+        "setup": f"Measured {date.today()}, {processor()}, shared with other work; "
+        f"torch {version}, Python {platform.python_version()}.",
         "levels": compare(levels),
-        "ensemble": compare(ensemble),
+        "ensemble": ensemble(),
         "resize": compare(resize),
         "windows": compare(windows),
         "calibration": calibration(),
