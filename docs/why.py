@@ -1,7 +1,8 @@
 """Draw docs/why.png: why 0.5 is not the best cut for Dice (``python docs/why.py``).
 
-A small, faint object has probabilities around one half. Labels are drawn from them thousands of
-times, so the Dice shown for every threshold is a plain average, not RankSEG's own formula.
+A faint object has probabilities around one half and below. Dots are one truth, every pixel drawn
+with its probability; the Dice is the average over thousands of such truths, a plain computation
+and not RankSEG's own formula.
 """
 
 from pathlib import Path
@@ -9,73 +10,75 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from rankseg import RankSEG
 
 DRAWS = 4000
-BLUE, ORANGE = "#0072b2", "#d55e00"
+INK, PAPER, RED, BLUE = "#1b1f24", "#ffffff", "#c2410c", "#0369a1"
 
 
-def faint_object(size: int = 96) -> np.ndarray:
-    """Probabilities (H, W): a blurred blob that peaks at 0.62, and a fainter neighbour."""
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    main = 0.62 * np.exp(-(((x + 0.1) / 0.42) ** 2 + ((y - 0.05) / 0.34) ** 2))
-    side = 0.40 * np.exp(-(((x - 0.48) / 0.20) ** 2 + ((y + 0.42) / 0.22) ** 2))
-    return np.maximum(main, side)
+def faint_object() -> NDArray[np.float64]:
+    """Probabilities (H, W): a blurred blob that peaks at 0.62."""
+    y, x = np.mgrid[-1:1:40j, -1:1:40j]
+    return 0.62 * np.exp(-((x / 0.55) ** 2 + (y / 0.48) ** 2))
 
 
-def mean_dice(probs: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Dice of {p > threshold}, averaged over drawn label maps."""
-    random = np.random.default_rng(0)
-    row = np.sort(probs.ravel())[::-1]
-    volumes = (row[None, :] > thresholds[:, None]).sum(1)
-    total = np.zeros(len(thresholds))
-    for _ in range(DRAWS):
-        labels = random.random(row.size) < row
-        overlap = np.concatenate([[0], np.cumsum(labels)])[volumes]
-        total += 2 * overlap / np.maximum(volumes + labels.sum(), 1)
-    return total / DRAWS
+def draw(probs: NDArray[np.float64], draws: int) -> NDArray[np.bool_]:
+    """Truths (draws, H, W)."""
+    return np.random.default_rng(7).random((draws, *probs.shape)) < probs
+
+
+def dice(mask: NDArray[np.bool_], truths: NDArray[np.bool_]) -> float:
+    """Mean Dice of a mask."""
+    overlap = (truths & mask).sum((1, 2))
+    return float((2 * overlap / (truths.sum((1, 2)) + mask.sum())).mean())
+
+
+def show(
+    axis: Axes,
+    mask: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    colour: str,
+    name: str,
+    score: str,
+) -> None:
+    """The truth's pixels as dots, and the mask as an area that holds some of them."""
+    axis.contourf(mask, levels=[0.5, 1.5], colors=[colour], alpha=0.22)
+    axis.contour(mask, levels=[0.5], colors=[colour], linewidths=3)
+    for pixels, ink in ((truth & mask, colour), (truth & ~mask, "#8b949e")):
+        y, x = pixels.nonzero()
+        axis.plot(x, y, ".", color=ink, ms=9, mec="none")
+    axis.set_title(name, color=colour, fontsize=25, fontweight="bold", pad=12)
+    axis.set_xlabel(score, color=colour, fontsize=25, fontweight="bold", labelpad=10)
 
 
 def main() -> None:
     """Compute the masks and draw the picture."""
     probs = faint_object()
-    found = RankSEG("dice", "multilabel").solve(torch.from_numpy(probs)[None, None])
-    cut = found.threshold.item()
-    at_half, at_cut = mean_dice(probs, np.array([0.5, cut]))
-    thresholds = np.linspace(0.02, 0.6, 117)
+    truths = draw(probs, DRAWS)
+    cut = probs > 0.5
+    best = RankSEG("dice", "multilabel")(torch.from_numpy(probs)[None, None])[0, 0].numpy()
+    for name, mask in (("cut at 0.5", cut), ("RankSEG", best)):
+        found = (truths & mask).sum() / truths.sum()
+        print(f"{name}: Dice {dice(mask, truths):.3f}, holds {found:.0%} of the object")
 
-    plt.rcParams.update({"font.size": 13, "axes.titlesize": 15})
-    figure, axes = plt.subplots(1, 4, figsize=(17, 4.6), width_ratios=[1, 1, 1, 1.35])
-    image = axes[0].imshow(probs, cmap="cividis", vmin=0, vmax=1)
-    axes[0].set_title("What the network says")
-    figure.colorbar(image, ax=axes[0], orientation="horizontal", label="probability", pad=0.05)
-    masks = ((probs > 0.5, f"Cut at 0.5: Dice {at_half:.2f}", ORANGE),)
-    masks += ((found.prediction[0, 0].numpy(), f"RankSEG: Dice {at_cut:.2f}", BLUE),)
-    for axis, (mask, title, colour) in zip(axes[1:3], masks, strict=True):
-        axis.imshow(probs, cmap="Greys", vmin=0, vmax=1.2)
-        axis.contourf(mask, levels=[0.5, 1.5], colors=[colour], alpha=0.55)
-        axis.set_title(title, color=colour, fontweight="bold")
-    for axis in axes[:3]:
-        axis.set_xticks([])
-        axis.set_yticks([])
-    curve = axes[3]
-    curve.plot(thresholds, mean_dice(probs, thresholds), color="black", lw=2)
-    curve.plot(0.5, at_half, "o", ms=11, color=ORANGE)
-    curve.plot(cut, at_cut, "o", ms=11, color=BLUE)
-    curve.annotate("0.5", (0.5, at_half), (8, 6), textcoords="offset points", color=ORANGE)
-    curve.annotate(
-        f"RankSEG, {cut:.2f}", (cut, at_cut), (-30, 12), textcoords="offset points", color=BLUE
-    )
-    curve.set(
-        xlabel="threshold",
-        ylabel="mean Dice",
-        ylim=(0, at_cut * 1.2),
-        title=f"Dice over {DRAWS:,} possible truths",
-    )
-    curve.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(Path(__file__).with_suffix(".png"), dpi=90)
+    plt.rcParams["font.family"] = "DejaVu Sans"
+    figure, axes = plt.subplots(1, 3, figsize=(15, 5.9), facecolor=PAPER)
+    axes[0].imshow(probs, cmap="Greys", vmin=0, vmax=0.8, origin="lower")
+    axes[0].contour(probs, levels=[0.5], colors=[RED], linewidths=3)
+    axes[0].text(25, 14, "0.5", color=RED, fontsize=23, fontweight="bold", ha="left", va="top")
+    axes[1].text(1, 1, "dots: the object", color="#57606a", fontsize=19, va="bottom")
+    axes[0].set_title("Your network is unsure", color=INK, fontsize=25, fontweight="bold", pad=12)
+    axes[0].set_xlabel("probability of each pixel", color=INK, fontsize=21, labelpad=12)
+    show(axes[1], cut, truths[0], RED, "Cut at 0.5", f"Dice {dice(cut, truths):.2f}")
+    show(axes[2], best, truths[0], BLUE, "RankSEG", f"Dice {dice(best, truths):.2f}")
+    for axis in axes:
+        axis.set(xticks=[], yticks=[], xlim=(-0.5, 39.5), ylim=(-0.5, 39.5), aspect="equal")
+        axis.spines[:].set(color="#c9d1d9", linewidth=1.5)
+    figure.tight_layout(w_pad=2.5)
+    figure.savefig(Path(__file__).with_suffix(".png"), dpi=80)
 
 
 if __name__ == "__main__":
