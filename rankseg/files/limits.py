@@ -9,6 +9,8 @@ from pathlib import Path
 from rankseg.files.errors import FileError
 
 GIB = 1024**3
+DEFLATE = 1032
+"""Deflate makes nothing smaller than this part of it: https://zlib.net/zlib_tech.html"""
 
 
 def default_max_bytes() -> int:

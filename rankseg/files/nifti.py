@@ -19,13 +19,12 @@ from torch import Tensor
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
-from rankseg.files.limits import refuse_other_than_files, within
+from rankseg.files.limits import DEFLATE, refuse_other_than_files, within
 from rankseg.files.scaling import Scaling
 from rankseg.files.whole import whole_numbers
 from rankseg.files.write import atomic_write
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-DEFLATE = 1032  # gzip makes no file smaller than this part of it: https://zlib.net/zlib_tech.html
 
 
 @dataclass(frozen=True)
