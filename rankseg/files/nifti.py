@@ -176,7 +176,9 @@ def _stored(image: Any, path: Path) -> npt.NDArray[Any]:
             part = numbers[at : at + CHUNK]
             if file.readinto(part.data) != len(part):
                 raise EOFError("it ends before its values do")
-        file.read(1)  # where the file ends, gzip compares the checksum
+        for _ in range(0, len(numbers) + 1, CHUNK):
+            if not file.read(CHUNK):  # the end, where gzip compares the checksum
+                break
     shaped: npt.NDArray[Any] = values.reshape(stored.shape, order="F")
     return shaped
 
