@@ -21,10 +21,13 @@ from safetensors.torch import save
 from rankseg import Calibrator, DecisionRule, RankSEG
 from rankseg.bench import check
 from rankseg.evaluation import TunedRankSEG, tune
-from rankseg.files import read_array, read_labels, read_nifti
+from rankseg.files import FileError, read_array, read_labels, read_nifti
 from rankseg.files.raster import Raster
+from rankseg.files.zarrs import ZarrArray
 
 LIMIT = 10**7
+OURS = (FileError, ValueError, OSError)
+"""What readers raise, and nothing else."""
 LABELS = np.arange(30, dtype=np.uint8).reshape(6, 5) % 3
 
 
@@ -130,6 +133,11 @@ def read(path: Path) -> Any:
     """What the project's own reader makes of a file."""
     reader = READERS.get(path.stem if path.suffix == ".json" else path.suffix)
     return read_array(path, max_bytes=LIMIT) if reader is None else reader(path)
+
+
+def read_zarr(path: Path) -> np.ndarray:
+    """First image of a zarr array."""
+    return ZarrArray(path, None, LIMIT).image(0).numpy()
 
 
 ABSURD = (b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\x80" + b"\0" * 7, b"\0" * 6 + b"\x10\0")
