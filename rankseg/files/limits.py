@@ -31,6 +31,16 @@ def refuse_other_than_files(path: Path) -> None:
             raise FileError("the file is empty")
 
 
+def refuse_name_without_text(path: Path, library: str) -> None:
+    """Refuse a name of bytes that are no UTF-8, which some libraries cannot open."""
+    try:
+        os.fspath(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise FileError(
+            f"its path is no UTF-8 text, and {library} opens no other: rename it"
+        ) from error
+
+
 def within(size: int, max_bytes: int, why: str = "") -> None:
     """Refuse an array of more bytes than the limit, and say why it is needed at once."""
     if size > max_bytes:

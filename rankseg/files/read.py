@@ -16,7 +16,12 @@ from torch import Tensor
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if, read_header
-from rankseg.files.limits import default_max_bytes, refuse_other_than_files, within
+from rankseg.files.limits import (
+    default_max_bytes,
+    refuse_name_without_text,
+    refuse_other_than_files,
+    within,
+)
 from rankseg.files.nifti import NIFTI_SUFFIXES
 from rankseg.files.raster import RASTER_SUFFIXES
 from rankseg.files.scaling import unscaled
@@ -168,6 +173,7 @@ def _member(content: object, key: str | None) -> Tensor:
 
 def _safetensors(path: Path, key: str | None, max_bytes: int) -> Tensor:
     library = require("safetensors", "files")
+    refuse_name_without_text(path, "safetensors")
     with path.open("rb") as file:
         listed = int.from_bytes(file.read(8), "little")
     if listed > LONGEST_LIST:

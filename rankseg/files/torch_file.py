@@ -12,6 +12,7 @@ import torch
 
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
+from rankseg.files.limits import refuse_name_without_text
 from rankseg.files.zips import open_zip
 
 LONGEST_DESCRIPTION = 16 * 1024**2
@@ -43,6 +44,7 @@ def read_torch(path: Path) -> object:
     OSError
         If it cannot be read.
     """
+    refuse_name_without_text(path, "torch")
     with corrupt_if("torch"):
         if not zipfile.is_zipfile(path):
             raise FileError("not a torch file: truncated, corrupt, or saved by torch before 1.6")

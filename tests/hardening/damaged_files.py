@@ -25,6 +25,7 @@ from rankseg.files import FileError, read_array, read_labels, read_nifti
 from rankseg.files.raster import Raster
 from rankseg.files.zarrs import ZarrArray
 
+ROOT = Path(__file__).parents[2]
 LIMIT = 10**7
 OURS = (FileError, ValueError, OSError)
 """What readers raise, and nothing else."""
@@ -195,3 +196,14 @@ def damaged(draw: st.DrawFn, healthy: bytes) -> bytes:
         else:
             found[at:at] = found[at : at + draw(st.integers(1, 200))]
     return bytes(found)
+
+
+def nnunet(folder: Path) -> Path:
+    """A folder as nnU-Net leaves it: one case, its segmentation, and what the channels are."""
+    folder.mkdir(parents=True)
+    np.savez_compressed(folder / "a.npz", probabilities=ARRAY[:, None])
+    nibabel.save(nibabel.Nifti1Image(LABELS.T[:, :, None], np.eye(4)), folder / "a.nii.gz")
+    labels = {"background": 0, "organ": 1, "lesion": 2}
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".nii.gz"}))
+    (folder / "plans.json").write_text(json.dumps({"image_reader_writer": "SimpleITKIO"}))
+    return folder
