@@ -29,6 +29,8 @@ def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
     """Show these exceptions as one line, and end the command with the code."""
     try:
         yield
+    except typer.Exit:  # a RuntimeError; what ends the command has been said
+        raise
     except kinds as error:
         from rankseg.files import describe
 

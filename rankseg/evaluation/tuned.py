@@ -17,6 +17,10 @@ from rankseg.evaluation.result import NAMES, points, without_nan
 
 FORMAT, VERSION = "rankseg tuned", 1
 AGGREGATIONS = ("image", "dataset")
+ENTRIES = {
+    *("options", "calibrator", "chosen", "metric", "aggregation", "images", "groups"),
+    *("confidence", "verdict", "skipped", "results"),
+}
 FEWEST = 10
 """Groups of images from which something is learned."""
 
@@ -205,7 +209,10 @@ class TunedRankSEG(nn.Module):
 
 
 def _from(given: dict[str, Any]) -> TunedRankSEG:
-    calibrator = given.get("calibrator")
+    validation.known_parameters("a tuned RankSEG", given, ENTRIES)
+    if missing := sorted(ENTRIES - set(given) - {"verdict"}):
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    calibrator = given["calibrator"]
     if not isinstance(given.get("options"), dict) or not isinstance(given.get("results"), list):
         raise ValueError("it lacks options or results")
     options = {name: _tuple(value) for name, value in given["options"].items()}
@@ -250,7 +257,7 @@ def _texts(given: Any) -> dict[str, str]:
 
 
 def _or_nan(value: Any) -> float:
-    if value is not None and type(value) not in (int, float):
+    if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
         raise ValueError(f"{str(value)[:100]!r} is no number")
     return math.nan if value is None else float(value)
 
