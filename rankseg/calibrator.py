@@ -53,6 +53,8 @@ class Calibrator:
 
     def __post_init__(self) -> None:
         """Check everything: calibrators are made by hand and read from files, too."""
+        for name in ("slope", "offset", "points"):
+            object.__setattr__(self, name, _tuples(getattr(self, name)))  # a list has no hash
         _check(self)
 
     @property
@@ -217,7 +219,17 @@ def _check_curve(curve: tuple[tuple[float, float], ...]) -> None:
 def _points(given: Any) -> tuple[tuple[tuple[float, float], ...], ...]:
     """Points out of lists of lists."""
     try:
-        curves = tuple(tuple((float(x), float(y)) for x, y in curve) for curve in given)
+        curves = tuple(tuple((_number(x), _number(y)) for x, y in curve) for curve in given)
     except (TypeError, ValueError) as error:
         raise ValueError("points must be a list for each class of pairs of numbers") from error
     return curves
+
+
+def _number(given: Any) -> float:
+    if type(given) not in (int, float):
+        raise ValueError(f"{given!r} is no number")
+    return float(given)
+
+
+def _tuples(given: Any) -> Any:
+    return tuple(map(_tuples, given)) if isinstance(given, (list, tuple)) else given

@@ -15,7 +15,17 @@ import typer
 
 from rankseg.cli_evaluate import calibrate, evaluate, tune
 from rankseg.options import Activation, Aggregation
-from rankseg.terminal import FAILED, USAGE, ends_with, fail, plain, printing, progress, stoppable
+from rankseg.terminal import (
+    FAILED,
+    USAGE,
+    encodable,
+    ends_with,
+    fail,
+    plain,
+    printing,
+    progress,
+    stoppable,
+)
 
 if TYPE_CHECKING:
     from rankseg.api import RankSEG
@@ -87,6 +97,7 @@ def main(
     ] = False,
 ) -> None:
     """Masks and labels with the largest expected Dice or IoU, from the probabilities you have."""
+    encodable()
 
 
 Metric = Annotated[str, typer.Option(help="What to maximise.", metavar="dice|iou|acc")]
@@ -641,6 +652,6 @@ def _conclude(report: Report, output: Path) -> None:
             typer.echo(plain(f"wrote {count} {'file' if count == 1 else 'files'} to {output}"))
     finally:
         for name, reason in report.failures.items():
-            typer.echo(f"failed: {name}: {reason}", err=True)
+            typer.echo(plain(f"failed: {name}: {reason}"), err=True)
     if report.failures:
         raise typer.Exit(FAILED)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LONGEST = 16 * 1024**2
+"""Bytes; as Python objects they take some twenty times as much."""
+
 
 def write(path: str | Path, form: str, version: int, content: Mapping[str, Any]) -> None:
     """Write a JSON object that says what it is; ValueError for numbers that are not finite."""
     whole = {"format": form, "version": version, **content}
-    Path(path).write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n")
+    Path(path).write_text(json.dumps(whole, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -33,8 +38,27 @@ def read(path: str | Path, form: str, version: int) -> dict[str, Any]:
     ValueError
         If it is no JSON object of this form and version, or an entry occurs twice.
     """
-    text = Path(path).read_text()
-    return checked(json.loads(text, parse_constant=_refuse, object_pairs_hook=_once), form, version)
+    return checked(
+        json.loads(text(path), parse_constant=_refuse, object_pairs_hook=_once), form, version
+    )
+
+
+def text(path: str | Path) -> str:
+    """What a JSON file holds.
+
+    Raises
+    ------
+    ValueError
+        If it is longer than ``LONGEST``, no UTF-8, or a pipe or device, which may never end.
+    OSError
+        If it is missing or cannot be read.
+    """
+    found = os.stat(path)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise ValueError("it is a pipe or device, not a regular file")
+    if found.st_size > LONGEST:
+        raise ValueError(f"it takes {found.st_size:,} bytes, more than {LONGEST:,}")
+    return Path(path).read_text(encoding="utf-8")
 
 
 def checked(content: Any, form: str, version: int) -> dict[str, Any]:

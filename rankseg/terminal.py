@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ Item = TypeVar("Item")
 
 def fail(message: str, code: int) -> NoReturn:
     """Print one line to stderr and end the command with an exit code."""
-    typer.echo(f"rankseg: {' '.join(message.split())}", err=True)
+    typer.echo(f"rankseg: {plain(' '.join(message.split()))}", err=True)
     raise typer.Exit(code)
 
 
@@ -28,6 +29,8 @@ def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
     """Show these exceptions as one line, and end the command with the code."""
     try:
         yield
+    except typer.Exit:  # a RuntimeError; what ends the command has been said
+        raise
     except kinds as error:
         from rankseg.files import describe
 
@@ -36,8 +39,22 @@ def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """Text that every output can encode: bytes of a file name that are no text become escapes."""
-    return text.encode(errors="backslashreplace").decode()
+    """Text for one line of a terminal: what is not printed in a file's name becomes escapes.
+
+    Names may hold ends of lines, codes that move the cursor, and bytes that are no text.
+    """
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
+def _escaped(one: str) -> str:
+    return one.encode("unicode_escape").decode()
+
+
+def encodable() -> None:
+    """Let stdout and stderr write an escape for what their encoding lacks, not end in an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -54,6 +71,8 @@ def printing() -> Iterator[None]:
 
 def _discard_stdout() -> None:
     """Drop what stdout still holds, or Python tries once more at its end, with a traceback."""
+    if sys.stdout is None:  # closed before we began
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

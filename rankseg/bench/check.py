@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from rankseg import strict_json
 from rankseg.bench.cases import METRICS
 from rankseg.bench.results import FORMAT, Results
 
@@ -37,16 +40,27 @@ Key = tuple[str, int, str, str]
 def load(path: Path) -> dict[Key, float]:
     """Stored median ratios by shape, threads, contender and yardstick."""
     try:
-        table = json.loads(path.read_text())
-        if table["format"] != FORMAT:
-            raise ValueError(f"{path} has format {table['format']}, this version reads {FORMAT}")
-        return {
-            (row["shape"], row["threads"], row["name"], to): ratio["median"]
-            for row in table["times"]
-            for to, ratio in row["ratios"].items()
-        }
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no result of rankseg bench") from error
+        table = json.loads(strict_json.text(path))
+        known = type(table["format"]) is int and table["format"] == FORMAT
+        found = _ratios(table) if known else {}
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no result of rankseg bench: {str(error)[:200]}") from error
+    if not known:
+        raise ValueError(
+            f"{path} has format {str(table['format'])[:20]}, this version reads {FORMAT}"
+        )
+    return found
+
+
+def _ratios(table: Any) -> dict[Key, float]:
+    found = {
+        (row["shape"], row["threads"], row["name"], to): ratio["median"]
+        for row in table["times"]
+        for to, ratio in row["ratios"].items()
+    }
+    if not all(type(one) in (int, float) and 0 < one < math.inf for one in found.values()):
+        raise ValueError("a ratio is no number above 0")
+    return found
 
 
 def regressions(results: Results, stored: dict[Key, float]) -> tuple[int, list[Regression]]:

@@ -60,6 +60,7 @@ def run_evaluate(
         metric, empty = _checked(scores)
     opened = open_pairs(asked)
     with ends_with(USAGE, ValueError, TypeError, OSError):
+        _check_background(scores, opened)
         names = names_of_classes(class_names and class_names.split(","), opened.classes)
         contenders = _solvers(solvers, couplings, scores, opened, asked, calibrator)
         for kind, load, paths in (
@@ -114,6 +115,7 @@ def run_tune(
         }
     opened = open_pairs(asked)
     with ends_with(USAGE, ValueError, TypeError):
+        _check_background(scores, opened)
         candidates(metric, opened.output_mode, scores.include_background, **asked_for)
     with _working(opened, "visit {}") as (visits, written):
         found = tune(
@@ -153,6 +155,12 @@ def run_calibrate(asked: PairOptions, *, method: str, output: Path, overwrite: b
     _conclude(typed(images.skipped.reasons))
 
 
+def _check_background(scores: ScoreOptions, opened: Opened) -> None:
+    """Refuse at once what every image would be refused for."""
+    if opened.output_mode == "multiclass":
+        validation.background_leaves_a_class(scores.include_background, opened.classes)
+
+
 def _check_outputs(outputs: Mapping[str, tuple[Path | None, str]], overwrite: bool) -> None:
     with ends_with(USAGE, ValueError, OSError):
         for option, (path, suffix) in outputs.items():
@@ -171,7 +179,7 @@ def _working(opened: Opened, title: str) -> Iterator[tuple[Visits, list[Path]]]:
         names = ", ".join(str(path) for path in written)
         return f"{names} is written and complete" if names else "nothing was written"
 
-    trouble = (ValueError, TypeError, OSError, ImportError)
+    trouble = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError)
     with ends_with(FAILED, *trouble), stoppable(so_far), Passes() as passes:
         try:
             yield Visits(opened.pairs, passes, title), written

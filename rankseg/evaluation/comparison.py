@@ -78,7 +78,7 @@ def evaluate(
     class_names : sequence of str, optional
     groups : function or mapping of image names, optional
         To the name of what images come from, a patient or a film: intervals then are about new
-        ones of these, and wider.
+        ones of these, and wider. Without it an image is its own, and images of one name are one.
     on_error : {'raise', 'skip'}, default 'raise'
         What to do with a pair that cannot be used; skipped ones are named in the result.
     replicates : int, default 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ Groups = Callable[[str], str] | Mapping[str, str] | None
 UNKNOWN = "no pixel counts: all are ignored"
 """Why an image is not counted that has nothing wrong with it."""
 
+_WIDE = (torch.uint16, torch.uint32, torch.uint64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -86,12 +88,23 @@ class Skipped:
 
     strict: bool
     reasons: dict[str, str] = field(default_factory=dict)
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def begin(self) -> None:
+        """Begin a visit: its images are those of the last."""
+        self.seen.clear()
 
     def add(self, error: PairError) -> None:
         """Remember an image that cannot be used, or raise."""
         if self.strict:
             raise error
-        self.reasons[error.name] = error.reason
+        self.note(error.name, error.reason)
+
+    def note(self, name: str, reason: str) -> None:
+        """Remember an image; the second of a name, in another folder, say, as another one."""
+        self.seen[name] += 1
+        number = self.seen[name]
+        self.reasons[name if number == 1 else f"{name} ({number})"] = reason
 
 
 def re_iterable(pairs: object) -> Iterable[Any]:
@@ -135,6 +148,7 @@ def each_image(
         For a pair whose parts do not go together, if `skipped` is strict.
     """
     first = 0
+    skipped.begin()
     for place, pair in enumerate(pairs):
         try:
             values, truth, names, canvas = _parts(pair, place, first)
@@ -156,7 +170,7 @@ def each_image(
             if image.counted:
                 yield image
             else:
-                skipped.reasons[name] = UNKNOWN
+                skipped.note(name, UNKNOWN)
         first += len(names)
 
 
@@ -199,7 +213,9 @@ def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str]
 
 
 def _tensor(part: Any) -> Any:
-    """Arrays as tensors; kinds that torch lacks, such as uint16, in a wider one."""
+    """Arrays as tensors; kinds that torch hardly knows, such as uint16, in a wider one."""
+    if isinstance(part, Tensor) and part.dtype in _WIDE:
+        return part.to(torch.int64)
     if not isinstance(part, np.ndarray):
         return part
     kind = np.dtype("int64") if part.dtype.kind == "u" and part.dtype.itemsize > 1 else part.dtype

@@ -16,6 +16,11 @@ from rankseg.evaluation.bootstrap import Estimate
 from rankseg.evaluation.result import NAMES, points, without_nan
 
 FORMAT, VERSION = "rankseg tuned", 1
+AGGREGATIONS = ("image", "dataset")
+ENTRIES = {
+    *("options", "calibrator", "chosen", "metric", "aggregation", "images", "groups"),
+    *("confidence", "verdict", "skipped", "results"),
+}
 FEWEST = 10
 """Groups of images from which something is learned."""
 
@@ -204,7 +209,10 @@ class TunedRankSEG(nn.Module):
 
 
 def _from(given: dict[str, Any]) -> TunedRankSEG:
-    calibrator = given.get("calibrator")
+    validation.known_parameters("a tuned RankSEG", given, ENTRIES)
+    if missing := sorted(ENTRIES - set(given) - {"verdict"}):
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    calibrator = given["calibrator"]
     if not isinstance(given.get("options"), dict) or not isinstance(given.get("results"), list):
         raise ValueError("it lacks options or results")
     options = {name: _tuple(value) for name, value in given["options"].items()}
@@ -219,12 +227,12 @@ def _from(given: dict[str, Any]) -> TunedRankSEG:
             best,
             chosen=validation.integer("chosen", given["chosen"]),
             results=results,
-            metric=str(given["metric"]),
-            aggregation=str(given["aggregation"]),
-            images=int(given["images"]),
-            groups=int(given["groups"]),
-            confidence=float(given["confidence"]),
-            skipped=dict(given["skipped"]),
+            metric=validation.choice("metric", given["metric"], NAMES),
+            aggregation=validation.choice("aggregation", given["aggregation"], AGGREGATIONS),
+            images=validation.integer("images", given["images"]),
+            groups=validation.integer("groups", given["groups"]),
+            confidence=_or_nan(given["confidence"]),
+            skipped=_texts(given["skipped"]),
         )
     except KeyError as error:
         raise ValueError(f"it lacks {error}") from error
@@ -236,10 +244,21 @@ def _result(given: dict[str, Any]) -> Result:
         for name in ("score", "difference")
     }
     options = {name: _tuple(value) for name, value in given["options"].items()}
+    _texts({name: given[name] for name in ("name", "calibration")})
+    for name in ("wins", "ties", "losses"):
+        validation.integer(name, given[name])
     return Result(**{**given, **estimates, "options": options})
 
 
+def _texts(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict) or not all(isinstance(one, str) for one in given.values()):
+        raise ValueError(f"names and reasons must be text; got {str(given)[:100]}")
+    return given
+
+
 def _or_nan(value: Any) -> float:
+    if value is not None and not (type(value) in (int, float) and math.isfinite(value)):
+        raise ValueError(f"{str(value)[:100]!r} is no number")
     return math.nan if value is None else float(value)
 
 

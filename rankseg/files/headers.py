@@ -9,6 +9,7 @@ import math
 import struct
 import sys
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -44,9 +45,11 @@ _DAMAGE = (
 
 @contextmanager
 def corrupt_if(kind: str) -> Iterator[None]:
-    """Turn what a damaged file raises into one FileError that says so."""
+    """Turn what a damaged file raises into one FileError that says so; its warnings are lost."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of bad escapes and the like; an error says more
+            yield
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (
             None,  # a library's, not the system's
@@ -70,7 +73,7 @@ class Header:
 
 
 def read_header(file: IO[bytes], size: int, kind: str) -> Header:
-    """Header of a ``.npy`` of ``size`` bytes, refused if it announces more than there is.
+    """Header of a ``.npy`` of ``size`` bytes, refused if it announces more or less than there is.
 
     Parameters
     ----------
@@ -85,7 +88,7 @@ def read_header(file: IO[bytes], size: int, kind: str) -> Header:
     ------
     FileError
         If the header is damaged or too long, announces values that torch has no type for, or
-        more of them than the file holds.
+        more or fewer of them than the file holds.
     """
     with corrupt_if(kind):
         shape, fortran, dtype = _parse(file)
@@ -104,7 +107,10 @@ def _parse(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     length = int.from_bytes(announced, "little")
     if length > LONGEST_HEADER:
         raise ValueError(f"a header of {length:,} bytes, more than {LONGEST_HEADER:,}")
-    return read(io.BytesIO(announced + file.read(length)))
+    try:
+        return read(io.BytesIO(announced + file.read(length)))
+    except MemoryError as error:  # of the parser, whose stack a few hundred brackets fill
+        raise ValueError("a header that cannot be parsed") from error
 
 
 def _check_type(dtype: np.dtype[Any]) -> None:
@@ -115,13 +121,13 @@ def _check_type(dtype: np.dtype[Any]) -> None:
 
 
 def _check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], there: int) -> None:
-    """Refuse more values than ``there`` are bytes for, and sizes that no array can have.
+    """Refuse more or fewer values than ``there`` are bytes for, and sizes that no array can have.
 
     An axis of length 0 makes any other fit into no bytes at all, but numpy counts with them.
     """
     counted = math.prod(length for length in shape if length) * dtype.itemsize
     announced = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or counted > sys.maxsize or announced > there:
+    if min(shape, default=0) < 0 or counted > sys.maxsize or announced != there:
         raise FileError(
             f"truncated or corrupt: announces shape {_short(shape)} of {dtype}, "
             f"but {there:,} bytes follow"

@@ -14,7 +14,7 @@ from torch import Tensor
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
-from rankseg.files.limits import default_max_bytes, refuse_other_than_files, within
+from rankseg.files.limits import DEFLATE, default_max_bytes, refuse_other_than_files, within
 from rankseg.files.read import ARRAY_SUFFIXES, read_stored
 from rankseg.files.whole import integers, whole_numbers
 
@@ -59,7 +59,13 @@ def _png(path: Path, max_bytes: int) -> npt.NDArray[np.int64]:
             raise FileError(f"too large: {error}") from error
         with picture:
             _has_no_colours(picture)
-            within(8 * picture.width * picture.height, max_bytes)
+            pixels = picture.width * picture.height
+            if pixels // 8 > path.stat().st_size * DEFLATE:  # a pixel takes a bit or more
+                raise FileError(
+                    f"truncated or corrupt: announces {picture.width} x {picture.height} pixels, "
+                    "for which the file is too small"
+                )
+            within(8 * pixels, max_bytes)
             return whole_numbers(np.asarray(picture))
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from rankseg.files.errors import FileError
 
 GIB = 1024**3
+DEFLATE = 1032
+"""Deflate makes nothing smaller than this part of it: https://zlib.net/zlib_tech.html"""
 
 
 def default_max_bytes() -> int:
@@ -27,6 +29,16 @@ def refuse_other_than_files(path: Path) -> None:
     with path.open("rb") as file:
         if not file.read(1):
             raise FileError("the file is empty")
+
+
+def refuse_name_without_text(path: Path, library: str) -> None:
+    """Refuse a name of bytes that are no UTF-8, which some libraries cannot open."""
+    try:
+        os.fspath(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise FileError(
+            f"its path is no UTF-8 text, and {library} opens no other: rename it"
+        ) from error
 
 
 def within(size: int, max_bytes: int, why: str = "") -> None:

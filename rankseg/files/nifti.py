@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import sys
 from collections.abc import Iterator
@@ -19,13 +20,18 @@ from torch import Tensor
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
-from rankseg.files.limits import refuse_other_than_files, within
+from rankseg.files.limits import DEFLATE, refuse_other_than_files, within
+from rankseg.files.names import suffix_of
 from rankseg.files.scaling import Scaling
 from rankseg.files.whole import whole_numbers
 from rankseg.files.write import atomic_write
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-DEFLATE = 1032  # gzip makes no file smaller than this part of it: https://zlib.net/zlib_tech.html
+LONGEST_START = 544
+"""Bytes of the longer header, NIfTI-2, and of the mark of extensions."""
+CHUNK = 1024**2
+LONGEST_EXTENSIONS = 16 * 1024**2
+"""Bytes; those that tools write hold kilobytes of XML or DICOM."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,28 @@ class Volume:
 @contextmanager
 def _damage(library: Any) -> Iterator[None]:
     """Damage as one FileError; what the library prints about headers is left out."""
-    with library.imageglobals.LoggingOutputSuppressor(), corrupt_if("NIfTI"):
-        try:
+    logger = library.imageglobals.logger
+    logger.addFilter(_never)  # without handlers it would be printed by Python's own
+    try:
+        with corrupt_if("NIfTI"), _as_value_errors(library):
             yield
-        except (
-            library.filebasedimages.ImageFileError,
-            library.spatialimages.HeaderDataError,
-        ) as error:
-            raise ValueError(str(error)) from error
+    finally:
+        logger.removeFilter(_never)
+
+
+def _never(record: object) -> bool:
+    return False
+
+
+@contextmanager
+def _as_value_errors(library: Any) -> Iterator[None]:
+    try:
+        yield
+    except (
+        library.filebasedimages.ImageFileError,
+        library.spatialimages.HeaderDataError,
+    ) as error:
+        raise ValueError(str(error)) from error
 
 
 def open_nifti(path: Path) -> Any:
@@ -62,10 +82,32 @@ def open_nifti(path: Path) -> Any:
     library = require("nibabel", "files")
     refuse_other_than_files(path)
     with _damage(library):
-        image = library.load(path)
-    if not isinstance(image, library.Nifti1Image):  # Nifti2Image is one
-        raise FileError(f"holds a {type(image).__name__}, not a NIfTI volume")
-    return image
+        kind = _kind(library, path)
+        return kind.from_filename(path)
+
+
+def _kind(library: Any, path: Path) -> Any:
+    """Class of the image, once its header and extensions were found to be short and sound.
+
+    nibabel reads an extension of a length below 8 to the end of the file, however far it unpacks.
+    """
+    packed = suffix_of(path) == ".nii.gz"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        start = file.read(LONGEST_START)
+        kinds = (library.Nifti2Image, library.Nifti1Image)
+        found = [kind for kind in kinds if kind.header_class.may_contain_header(start)]
+        if not found:
+            raise FileError("holds no NIfTI volume, or a damaged one")
+        kind = found[0]
+        header = kind.header_class(start[: kind.header_class.template_dtype.itemsize], check=False)
+        if 3000 <= int(header["intent_code"]) < 3100:
+            raise FileError("holds CIFTI data, not a NIfTI volume")
+        offset = float(header["vox_offset"])
+        if not offset <= LONGEST_EXTENSIONS:
+            raise FileError(f"its values begin {offset:g} bytes into the file, which is damage")
+        start += file.read(max(0, int(offset) - len(start)))
+    kind.header_class.from_fileobj(io.BytesIO(start))
+    return kind
 
 
 def read_nifti(path: Path, max_bytes: int, scale: float | None = None) -> Volume:
@@ -86,7 +128,7 @@ def read_nifti(path: Path, max_bytes: int, scale: float | None = None) -> Volume
     if loaded:
         within(math.prod(shape) * (dtype.itemsize if scaling.plain else 8), max_bytes)
     with _damage(library):
-        values = scaling.values(stored.get_unscaled())
+        values = scaling.values(_stored(image, path))
         return Volume(torch.from_numpy(values), image)
 
 
@@ -102,7 +144,9 @@ def read_nifti_labels(path: Path, max_bytes: int) -> Volume:
     image, shape, _ = _loaded(library, path)
     within(8 * math.prod(shape), max_bytes)
     with _damage(library):
-        values = np.asanyarray(image.dataobj)
+        values = library.volumeutils.apply_read_scaling(
+            _stored(image, path), np.float64(image.dataobj.slope), np.float64(image.dataobj.inter)
+        )
     return Volume(torch.from_numpy(whole_numbers(values)), image)
 
 
@@ -115,6 +159,28 @@ def _loaded(library: Any, path: Path) -> tuple[Any, tuple[int, ...], np.dtype[An
     packed = path.suffix.lower() == ".gz"
     _check_size(shape, dtype, offset, path.stat().st_size * (DEFLATE if packed else 1))
     return image, shape, dtype
+
+
+def _stored(image: Any, path: Path) -> npt.NDArray[Any]:
+    """Numbers as they are stored; those of a packed file with its checksum compared."""
+    stored = image.dataobj
+    if suffix_of(path) != ".nii.gz":
+        unscaled: npt.NDArray[Any] = stored.get_unscaled()
+        return unscaled
+    # nibabel would have all of it in memory twice.
+    values: npt.NDArray[Any] = np.empty(math.prod(map(int, stored.shape)), stored.dtype)
+    numbers = values.view(np.uint8)
+    with gzip.open(path) as file:
+        file.seek(int(stored.offset))
+        for at in range(0, len(numbers), CHUNK):
+            part = numbers[at : at + CHUNK]
+            if file.readinto(part.data) != len(part):
+                raise EOFError("it ends before its values do")
+        for _ in range(0, len(numbers) + 1, CHUNK):
+            if not file.read(CHUNK):  # the end, where gzip compares the checksum
+                break
+    shaped: npt.NDArray[Any] = values.reshape(stored.shape, order="F")
+    return shaped
 
 
 def _check_size(shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, most: int) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from rankseg import strict_json
 from rankseg.files.errors import FileError
 from rankseg.files.read import read_array
 from rankseg.validation import probability_range
@@ -129,7 +130,7 @@ def read_dataset(folder: Path) -> Dataset:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(strict_json.text(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict):
@@ -160,8 +161,11 @@ def _labels(given: Mapping[str, Any], order: Sequence[int] | None) -> Labels:
 def _values(name: str, value: Any) -> tuple[int, ...]:
     """Label values of a class or region."""
     several = tuple(value) if isinstance(value, list) else (value,)
-    if not several or not all(type(number) is int and number >= 0 for number in several):
-        raise ValueError(f"label {name!r} must be an integer >= 0 or a list of them, got {value!r}")
+    if not several or not all(type(number) is int and 0 <= number < 2**16 for number in several):
+        raise ValueError(
+            f"label {name!r} must be an integer from 0 to 65535 or a list of them, got "
+            f"{str(value)[:100]}"
+        )
     return several
 
 

@@ -147,7 +147,7 @@ class _Own:
         try:
             properties = pickle.loads(path.read_bytes())
             shape = tuple(int(side) for side in properties["shape_before_cropping"])
-        except (pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError) as error:
+        except Exception as error:  # what a file runs may raise anything
             raise FileError(f"{path.name} does not hold nnU-Net's properties: {error}") from error
         return cls(path, reader, properties, shape)
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
-from rankseg.files.limits import refuse_other_than_files, within
+from rankseg.files.limits import refuse_name_without_text, refuse_other_than_files, within
 from rankseg.files.scaling import Scaling
 from rankseg.files.write import complete_or_absent
 
@@ -27,6 +27,8 @@ WINDOW_BYTES = 64 * 1024**2
 """Values of a window in memory; some 1.7 million pixels of ten classes."""
 BLOCK = 256
 """Side of the blocks that results are made of."""
+MOST_BANDS = 4096
+"""GDAL asks for their masks in a time that grows with the square of their number."""
 CACHE = 128 * 1024**2
 """What GDAL may keep of blocks read and yet to be written; its own choice is 5 % of the memory."""
 
@@ -89,10 +91,12 @@ class Raster:
         self, path: Path, max_bytes: int, scale: float | None = None, whole: bool = False
     ) -> None:
         refuse_other_than_files(path)
+        refuse_name_without_text(path, "GDAL")
         with _gdal() as library:  # this driver only: other formats name files and addresses to read
             self.dataset: Any = library.open(path.absolute(), driver="GTiff", sharing=False)
         try:
-            self.scaling = self._checked(max_bytes, scale)
+            with _gdal():  # outside of it GDAL prints what it warns of
+                self.scaling = self._checked(max_bytes, scale)
             if whole:
                 size = self._bytes(self.dataset.height * self.dataset.width)
                 within(size, max_bytes, WHOLE)
@@ -235,6 +239,8 @@ class Raster:
 
     def _checked(self, max_bytes: int, scale: float | None) -> Scaling:
         source = self.dataset
+        if source.count > MOST_BANDS:
+            raise FileError(f"has {source.count:,} bands, more than {MOST_BANDS:,} classes")
         if source.subdatasets:
             raise FileError(f"holds {len(source.subdatasets)} images: store each in its own file")
         if len(set(source.dtypes)) > 1:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from collections.abc import Collection, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,23 @@ from torch import Tensor
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if, read_header
-from rankseg.files.limits import default_max_bytes, refuse_other_than_files, within
+from rankseg.files.limits import (
+    default_max_bytes,
+    refuse_name_without_text,
+    refuse_other_than_files,
+    within,
+)
 from rankseg.files.nifti import NIFTI_SUFFIXES
 from rankseg.files.raster import RASTER_SUFFIXES
 from rankseg.files.scaling import unscaled
+from rankseg.files.torch_file import read_torch
+from rankseg.files.zips import open_zip
+
+LONGEST_LIST = 10 * 1024**2
+"""Bytes of the list of arrays in a ``.safetensors`` file, some 100,000 of them."""
+SHOWN = 20
+"""Keys that a message names."""
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_array(
@@ -33,6 +45,10 @@ def read_array(
 
     ``.npy`` and ``.pt`` are mapped, so that only the parts in use take memory; changing the
     tensor does not change the file.
+
+    What a file announces is compared with what it can hold before memory is taken: exactly, where
+    values lie as they are, and at deflate's best ratio, 1032 to 1, where they are packed. What may
+    be true is then unpacked up to ``max_bytes``.
 
     Parameters
     ----------
@@ -79,8 +95,11 @@ def as_values(array: Tensor, scale: float | None, max_bytes: int) -> Tensor:
 
 
 def _floating(array: Tensor) -> Tensor:
-    if not array.is_floating_point():
-        raise FileError(unscaled(str(array.dtype).removeprefix("torch.")))
+    name = str(array.dtype).removeprefix("torch.")
+    if array.dtype not in _FLOATS and array.is_floating_point():
+        raise FileError(f"holds {name} values; store float16, float32 or float64")
+    if array.dtype not in _FLOATS:
+        raise FileError(unscaled(name))
     return array.detach()
 
 
@@ -110,8 +129,10 @@ def _npy(path: Path, key: str | None, max_bytes: int) -> Tensor:
 
 
 def _npz(path: Path, key: str | None, max_bytes: int) -> Tensor:
-    with corrupt_if("npz"), zipfile.ZipFile(path) as archive:
+    with corrupt_if("npz"), open_zip(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if len(members) < len(archive.infolist()):
+            raise FileError("truncated or corrupt: holds two arrays of one name")
         info = members[_choose(key, members)]
         within(info.file_size, max_bytes)
         with archive.open(info) as file:
@@ -121,28 +142,10 @@ def _npz(path: Path, key: str | None, max_bytes: int) -> Tensor:
 
 
 def _torch(path: Path, key: str | None, max_bytes: int) -> Tensor:
-    with corrupt_if("torch"):
-        if not zipfile.is_zipfile(path):
-            raise FileError("not a torch file: truncated, corrupt, or saved by torch before 1.6")
-        _stored(path)
-        try:  # mmap: the size of a storage in the file is the most it can take
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except pickle.UnpicklingError as error:
-            raise FileError(
-                "holds more than tensors (or is corrupt); only a tensor or a dict of tensors is "
-                "read and nothing else is unpickled: save the tensor alone"
-            ) from error
-    tensor = _member(content, key)
+    tensor = _member(read_torch(path), key)
     _refuse_other_than_dense(tensor)
     within(tensor.numel() * tensor.element_size(), max_bytes)  # an expanded tensor is larger
     return tensor
-
-
-def _stored(path: Path) -> None:
-    """Refuse packed members: torch.save packs nothing, and a mapped one would read as noise."""
-    with zipfile.ZipFile(path) as archive:
-        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-            raise FileError("not written by torch.save: its parts are compressed")
 
 
 def _refuse_other_than_dense(tensor: Tensor) -> None:
@@ -170,6 +173,13 @@ def _member(content: object, key: str | None) -> Tensor:
 
 def _safetensors(path: Path, key: str | None, max_bytes: int) -> Tensor:
     library = require("safetensors", "files")
+    refuse_name_without_text(path, "safetensors")
+    with path.open("rb") as file:
+        listed = int.from_bytes(file.read(8), "little")
+    if listed > LONGEST_LIST:
+        raise FileError(
+            f"not a readable safetensors file: truncated or corrupt (a header of {listed:,} bytes)"
+        )
     with corrupt_if("safetensors"):
         try:  # the library checks every announced size against the file's
             with library.safe_open(path, framework="pt") as archive:
@@ -189,7 +199,7 @@ def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
 
 
 def _choose(key: str | None, keys: Collection[str]) -> str:
-    names = ", ".join(repr(name) for name in keys)
+    names = _listed(keys)
     if not keys:
         raise FileError("holds no array")
     if key is None and len(keys) > 1:
@@ -197,6 +207,13 @@ def _choose(key: str | None, keys: Collection[str]) -> str:
     if key is not None and key not in keys:
         raise FileError(f"has no key {key!r}; keys: {names}")
     return next(iter(keys)) if key is None else key
+
+
+def _listed(keys: Collection[str]) -> str:
+    """Keys for a message: the first of many, the beginning of long ones."""
+    names = [repr(name if len(name) <= 80 else f"{name[:80]}...") for name in islice(keys, SHOWN)]
+    more = [f"{len(keys) - SHOWN:,} more"] if len(keys) > SHOWN else []
+    return ", ".join(names + more)
 
 
 def _no_key(key: str | None, what: str) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,15 @@ from rankseg.files.headers import corrupt_if
 from rankseg.files.limits import within
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
+DESCRIPTIONS = (*MARKS, ".zattrs", ".zmetadata")
+LONGEST = 16 * 1024**2
+"""Bytes of a description; as Python objects they take some twenty times as much."""
+CODECS = {
+    *("adler32", "astype", "bitround", "blosc", "bytes", "bz2", "crc32", "crc32c", "delta"),
+    *("endian", "fixedscaleoffset", "fletcher32", "gzip", "lz4", "lzma", "packbits", "quantize"),
+    *("sharding_indexed", "shuffle", "transpose", "zfpy", "zlib", "zstd"),
+}
+"""Those of numbers. Of the others, pickle runs what a chunk holds."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -69,8 +82,12 @@ class ZarrArray:
                 raise FileError(f"holds several arrays; keys: {', '.join(names)}")
             if key is not None and key not in names:
                 raise FileError(f"has no key {key!r}; keys: {', '.join(names)}")
-            self.array = opened[names[0] if key is None else key]
+            name = names[0] if key is None else key
+            self.array, path = opened[name], path / name
         self.max_bytes = max_bytes
+        _check_type(self.array.dtype)
+        _check_codecs(self.array)
+        self._check_chunks(path)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,17 +102,68 @@ class ZarrArray:
         """One entry along the first axis."""
         return self._read(index)
 
+    def _check_chunks(self, path: Path) -> None:
+        """Refuse chunks too large to unpack, and files that hold more than a chunk or never end."""
+        chunk = math.prod(self.array.chunks) * self.array.dtype.itemsize
+        within(chunk, self.max_bytes)
+        for folder, _, names in os.walk(path):
+            for name in names:
+                _check_file(Path(folder, name), max(LONGEST, chunk + chunk // 8))
+
     def _read(self, where: Any) -> Tensor:
         size = self.array.dtype.itemsize * self.array.size
         within(size if where is ... else size // max(self.shape[0], 1), self.max_bytes)
         with corrupt_if("zarr"):
             found = np.asarray(self.array[where])
-        if found.dtype.kind not in "fiub" or found.dtype.itemsize > 8:
-            raise FileError(f"holds {found.dtype} values; store numbers")
+        _check_type(found.dtype)
         return torch.from_numpy(found.astype(found.dtype.newbyteorder("="), copy=False))
+
+
+def _check_type(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise FileError(f"holds {dtype} values; store numbers")
+
+
+def _check_codecs(array: Any) -> None:
+    """Refuse codecs that may do more than to unpack numbers."""
+    if hasattr(array, "metadata"):  # zarr 3
+        described = array.metadata.to_dict()
+    else:
+        configs = [
+            codec.get_config() for codec in (*(array.filters or ()), array.compressor) if codec
+        ]
+        described = {"filters": configs}
+    parts = [described.get(name) for name in ("filters", "compressor", "codecs")]
+    others = sorted({name for name in _names(parts)} - CODECS)
+    if others:
+        raise FileError(f"is packed by {', '.join(map(repr, others))[:200]}, which is not read")
+
+
+def _names(codecs: Any) -> Iterator[str]:
+    """Names of codecs, and of those inside them."""
+    if isinstance(codecs, dict):
+        name = codecs.get("id", codecs.get("name"))
+        if name is not None:
+            yield str(name).removeprefix("numcodecs.")
+        codecs = list(codecs.values())
+    if isinstance(codecs, (list, tuple)):
+        for codec in codecs:
+            yield from _names(codec)
+
+
+def _check_file(path: Path, most: int) -> None:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise FileError(f"{path.name} in it is a pipe or device, which is not read")
+    if found.st_size > most:
+        raise FileError(f"{path.name} in it takes {found.st_size:,} bytes, more than {most:,}")
 
 
 def _opened(path: Path) -> Any:
     library = require("zarr", "dask")
+    for folder in (path, *(child for child in path.iterdir() if child.is_dir())):
+        for name in DESCRIPTIONS:
+            if os.path.lexists(folder / name):
+                _check_file(folder / name, LONGEST)
     with corrupt_if("zarr"):
-        return library.open(str(path), mode="r")
+        return library.open(str(path.absolute()), mode="r")

@@ -117,7 +117,7 @@ def test_type_without_tensor_is_refused_before_it_is_mapped(
 
 
 def test_map_that_numpy_refuses_is_a_damaged_file(tmp_path: Path) -> None:
-    (tmp_path / "x.npy").write_bytes(announcing((1,) * 70))  # more axes than numpy has
+    (tmp_path / "x.npy").write_bytes(announcing((100, *(1,) * 70)))  # more axes than numpy has
     with pytest.raises(FileError, match="not a readable numpy file: truncated or corrupt"):
         read_array(tmp_path / "x.npy")
 
