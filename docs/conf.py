@@ -46,6 +46,7 @@ autodoc_mock_imports = [  # the site needs none of the frameworks
 autodoc_typehints = "none"  # the docstrings say more: shapes, ranges
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+numpydoc_validation_checks = {"PR02"}  # documented, but no parameter
 
 html_theme = "pydata_sphinx_theme"
 html_title = "RankSEG"
