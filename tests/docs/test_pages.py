@@ -15,7 +15,7 @@ from pairs_on_disk import make, save
 
 SETTINGS = {path: setting(path) for path in PAGES}
 
-UNLABELLED = {"README.md"}
+UNLABELLED = {"README.md", "how-it-works.md"}
 """Pages whose blocks without a label are not run."""
 
 NOT_RUN = {
