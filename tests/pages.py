@@ -55,7 +55,7 @@ class Page:
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__main__"})
     """What Python blocks find and leave: one namespace for the page."""
     fresh: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
-    """By a piece of code: names that are made anew before each block that has it."""
+    """By a piece of code: what makes names, or files, before each block that has it."""
     replaced: dict[str, str] = field(default_factory=dict)
     """Pieces of code and what takes their place, to make a block small or quiet."""
     commands: dict[str, Callable[[Sequence[str]], Any]] = field(default_factory=dict)
@@ -86,6 +86,8 @@ class Page:
             where = f"{self.path.name}, line {block.above}"
             assert block.language in runners, f"{where}: no test runs {block.language!r} blocks"
             try:
+                for make in [make for piece, make in self.fresh.items() if piece in block.code]:
+                    self.names |= make()
                 runners[block.language](self, block)
             except pytest.skip.Exception as missing:
                 self.skipped.append(f"line {block.above}: {missing.msg}")
@@ -107,9 +109,9 @@ def blocks(text: str, above: int = 0) -> Iterator[Block]:
             yield from blocks(token.content, start)
 
 
-def setting(page: Path) -> ModuleType | None:
-    """The page's file in tests/docs, if it has one."""
-    path = Path(__file__).parent / "docs" / f"{page.stem.lower().replace('-', '_')}.py"
+def setting(page: str) -> ModuleType | None:
+    """The file in tests/docs of the page of this name, if it has one."""
+    path = Path(__file__).parent / "docs" / f"{page.lower().replace('-', '_')}.py"
     if not path.is_file():
         return None
     spec = importlib.util.spec_from_file_location(f"page_{path.stem}", path)
@@ -119,9 +121,6 @@ def setting(page: Path) -> ModuleType | None:
 
 
 def _python(page: Page, block: Block) -> None:
-    for piece, make in page.fresh.items():
-        if piece in block.code:
-            page.names |= make()
     code = block.code
     for piece, instead in page.replaced.items():
         code = code.replace(piece, instead)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from console import rankseg
 from pages import Page
-from pairs_on_disk import make, save
 
-NEEDS = ("sklearn",)
+NEEDS = ("sklearn", "nibabel", "rasterio", "PIL")
 
 
 def around(page: Page) -> Iterator[None]:
+    from pairs_on_disk import make, save
+
     save(page.folder, make(6), ".npz", ".png")
     volumes = save(page.folder / "volumes", make(5, shape=(4, 6, 5)), ".npz", ".nii.gz")
     volumes[0].rename("predictions")

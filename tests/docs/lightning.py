@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from pages import Page
-from PIL import Image
 from tiny_lightning import FILTERS, Items, probs_of, space
 from torch.utils.data import DataLoader
 
-NEEDS = ("lightning", "jsonargparse")
+NEEDS = ("lightning", "jsonargparse", "PIL")
 MARKS = [
     *FILTERS,
     pytest.mark.filterwarnings("ignore:\\s*(By default only one Jsonargparse|.*was deprecated)"),
@@ -44,6 +43,8 @@ def around(page: Page) -> Iterator[None]:
     page.replaced["L.Trainer("] = f"L.Trainer({QUIET}"
     page.fresh["L.Trainer("] = things
     yield
+    from PIL import Image
+
     fitted, predicted, _ = page.after
     logged = fitted["trainer"].callback_metrics
     assert {"val/dice_argmax", "val/dice_rankseg", "val/iou_gain"} <= set(logged)

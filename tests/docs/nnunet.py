@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,24 +21,29 @@ CASES = ("one", "two")
 
 
 def around(page: Page) -> Iterator[None]:
-    import tiny_nnunet
-
     fill_folders()
-    values, _ = tiny_nnunet.case(0)
-    place = {"spacing": (2.5, 0.8, 0.9), "origin": (0.0,) * 3, "direction": np.eye(3).ravel()}
-    page.names |= {
-        "predictor": tiny_nnunet.predictor(),
-        "image": values.transpose()[None],
-        "properties": {"sitk_stuff": place, "spacing": [0.9, 0.8, 2.5]},
-    }
+    page.names |= things()
     page.replaced['"predictions", "masks"'] = '"predictions", "again"'  # the command wrote masks
     page.commands["nnUNetv2_evaluate_folder"] = evaluate
     yield
     assert [str(path) for path in page.names["written"]] == [f"again/{c}.nii.gz" for c in CASES]
-    assert page.names["segmentation"].shape == values.T.shape
+    assert page.names["segmentation"].shape == page.names["image"].shape[1:]
     assert all(text.startswith("wrote 2 files") for text in page.printed.values() if text)
     assert re.search(r"mean [+-]\d+\.\d\d \+- \d+\.\d\d points", page.said[-1])
     assert re.search(r"\d of 2 cases lost more than a point", page.said[-1])
+
+
+def things() -> dict[str, Any]:
+    """A predictor, and an image as nnU-Net reads it."""
+    import tiny_nnunet
+
+    values, _ = tiny_nnunet.case(0)
+    place = {"spacing": (2.5, 0.8, 0.9), "origin": (0.0,) * 3, "direction": np.eye(3).ravel()}
+    return {
+        "predictor": tiny_nnunet.predictor(),
+        "image": values.transpose()[None],
+        "properties": {"sitk_stuff": place, "spacing": [0.9, 0.8, 2.5]},
+    }
 
 
 def fill_folders() -> None:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from console import commands, options
 from pages import PAGES, Page, blocks, setting
-from pairs_on_disk import make, save
 
-SETTINGS = {path: setting(path) for path in PAGES}
+SETTINGS = {path: setting(path.stem) for path in PAGES}
 
 UNLABELLED = {"README.md", "how-it-works.md"}
 """Pages whose blocks without a label are not run."""
@@ -26,6 +26,7 @@ NOT_RUN = {
         ),
         "minutes, or a GPU: tests/cli/test_bench.py runs smaller ones",
     ),
+    "command-line.md": {"rankseg bench --quick": "half a minute, on a quiet machine"},
     "gpu.md": {"rankseg bench --device cuda": "needs a GPU"},
     "nnunet.md": {
         "nnUNetv2_predict": "needs a model: tests/integrations/test_nnunet_trained.py trains one"
@@ -66,7 +67,13 @@ def test_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def pairs_of_files(page: Page) -> Iterator[None]:
     """What a page without a file of its own finds: probabilities in probs, truths in labels."""
-    save(page.folder, make(6), ".npz", ".png")
+    random = np.random.default_rng(0)
+    for number in range(6):
+        probs = random.dirichlet((0.5, 0.5, 0.5), (12, 10)).transpose(2, 0, 1).astype(np.float32)
+        labels = (random.random((12, 10)) > probs.cumsum(0)).sum(0).clip(0, 2).astype(np.uint8)
+        for folder, array in (("probs", probs), ("labels", labels)):
+            (page.folder / folder).mkdir(exist_ok=True)
+            np.savez(page.folder / folder / f"case {number}.npz", array)
     yield
 
 

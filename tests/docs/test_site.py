@@ -36,6 +36,21 @@ def test_everything_public_is_in_the_reference(name: str) -> None:
     assert public - {"__version__"} - OTHER_NAMES == set(shown)
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_files_at_the_top(name: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / name).read_text()):
+        if not re.match("[a-z]+:", target):
+            file, _, anchor = target.partition("#")
+            text = (ROOT / (file or name)).read_bytes().decode(errors="ignore")
+            assert not anchor or anchor in slugs(text), target
+
+
+def slugs(text: str) -> list[str]:
+    """Anchors of a page's headings, as code hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
 class Links(HTMLParser):
     """Where a page of HTML leads, what can be led to, and pictures that say nothing."""
 
