@@ -20,10 +20,9 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinx_design",
-    "commands",  # _extensions/commands.py
+    *("commands", "mathml"),  # in _extensions
 ]
 exclude_patterns = ["_build"]
 smartquotes = False  # 'dice' is a string
@@ -48,6 +47,7 @@ autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_validation_checks = {"PR02"}  # documented, but no parameter
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "RankSEG"
 html_static_path = ["_static"]
