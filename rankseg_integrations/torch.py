@@ -122,8 +122,8 @@ class RankSEGHead(nn.Module):
     ) -> Tensor:
         """Labels int64 (B, *spatial), or masks bool (B, C, *spatial) for multilabel.
 
-        Takes what `probabilities` takes, and the `valid_mask` of `RankSEG.predict`, which has the
-        spatial shape of the result.
+        Takes what `probabilities` takes, and the ``valid_mask`` of `rankseg.RankSEG.predict`, which
+        has the spatial shape of the result.
         """
         prediction: Tensor = self.rankseg(self._logits(returned, size), valid_mask)
         return prediction

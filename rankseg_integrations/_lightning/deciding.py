@@ -52,7 +52,7 @@ class Decides:
     Raises
     ------
     TypeError, ValueError
-        When it is made: for options that `RankSEG` refuses. From the trainer: if it belongs to the
+        At once: for options that `rankseg.RankSEG` refuses. From the trainer: if it belongs to the
         other namespace; if a writer of batches is listed before this; if an entry is missing,
         present under `output_key` already, or no probabilities. A sample with NaN is named; if a
         `RankSEGWriter` follows, it writes the others and raises at the end.

@@ -69,7 +69,7 @@ class Evaluates:
     Raises
     ------
     TypeError, ValueError
-        When it is made: for options that `RankSEG` refuses. From the trainer: if it belongs to the
+        At once: for options that `rankseg.RankSEG` refuses. From the trainer: if it belongs to the
         other namespace, two of a kind would log the same names, an entry is missing, a sample has
         NaN, the target does not fit, or no step of a whole epoch returned anything.
     """

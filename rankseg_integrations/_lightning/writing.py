@@ -59,7 +59,7 @@ class Writes:
     Raises
     ------
     TypeError, ValueError
-        When it is made: for options that `RankSEG` refuses. From the trainer: if it belongs to the
+        At once: for options that `rankseg.RankSEG` refuses. From the trainer: if it belongs to the
         other namespace, an entry is missing, or two samples share a name; both are said. At the
         end, if samples could not be decided (NaN): each is named, the others are written.
     OSError

@@ -38,12 +38,13 @@ class AsRankSEG(Transform):
 
     It stands where ``AsDiscrete(argmax=True)`` or ``AsDiscrete(threshold=0.5)`` stands, after the
     activation, and after ``Invertd`` if there is one: resampled probabilities are decided on the
-    original grid. Metadata and applied operations of a `MetaTensor` are kept.
+    original grid. Metadata and applied operations of a ``MetaTensor`` are kept.
 
     Parameters
     ----------
     rankseg : RankSEG or DecisionRule, optional
-        Who decides, instead of options: a configured `RankSEG`, or the rule of a data set.
+        Who decides, instead of options: a configured `rankseg.RankSEG`, or the rule of a data
+        set.
     to_onehot : int, optional
         Channels of one-hot labels, at least as many as there are classes. Void pixels have none.
     dtype : torch or NumPy type, or its name, default torch.float
@@ -56,15 +57,16 @@ class AsRankSEG(Transform):
     Raises
     ------
     TypeError, ValueError
-        For an argument that `RankSEG` does not know or refuses. On a call: for an item that has a
-        batch axis or is no floating-point array, and values that are no probabilities; the message
-        gives the file name from the metadata, or the place in a list.
+        For an argument that `rankseg.RankSEG` does not know or refuses. On a call: for an item that
+        has a batch axis or is no floating-point array, and values that are no probabilities; the
+        message gives the file name from the metadata, or the place in a list.
 
     Notes
     -----
-    Input (C, *spatial): a tensor, `MetaTensor` or array, or a list of such items, the batch that
-    ``decollate_batch`` gives. Output, as `AsDiscrete`'s, is a tensor or `MetaTensor` (1, *spatial)
-    of labels, (to_onehot, *spatial), or (C, *spatial) of masks. One channel is binary: 0 and 1.
+    Input (C, *spatial): a tensor, ``MetaTensor`` or array, or a list of such items, the batch that
+    ``decollate_batch`` gives. Output, as that of ``AsDiscrete``, is a tensor or ``MetaTensor``:
+    (1, *spatial) of labels, (to_onehot, *spatial), or (C, *spatial) of masks. One channel is
+    binary: 0 and 1.
 
     Linear interpolation leaves [0, 1] by rounding; probabilities within 1e-3 of it are clamped.
     Where all classes have probability 0, as ``Invertd`` pads outside of what a network saw, there

@@ -12,7 +12,7 @@ SamPredictor: Any = require("segment_anything", extra="sam").SamPredictor
 
 
 class RankSEGSamPredictor(SamPredictor):  # type: ignore[misc]  # the guest is untyped
-    """A `SamPredictor` whose masks have the largest expected Dice or IoU.
+    """A ``SamPredictor`` whose masks have the largest expected Dice or IoU.
 
     ``predict`` and ``predict_torch`` are inherited: same arguments, shapes and types. Scores and
     low-resolution logits are the model's, and ``return_logits=True`` gives the same logits. For
@@ -25,7 +25,7 @@ class RankSEGSamPredictor(SamPredictor):  # type: ignore[misc]  # the guest is u
     sam_model : segment_anything.modeling.Sam
         Left as it is: ``predictor.model`` shares its weights and has its own ``mask_threshold``.
     metric : str, default 'dice'
-        What to maximise; ``'acc'`` gives the masks of `SamPredictor`, bit for bit.
+        What to maximise; ``'acc'`` gives the masks of ``SamPredictor``, bit for bit.
     **options
         Passed to `RankSEGThreshold`: ``temperature``, ``solver``, ``pruning_prob`` and so on.
 
