@@ -100,4 +100,4 @@ def _python(arguments: Sequence[str]) -> None:
             assert (ROOT / name).is_file(), f"{name} is not there"
 
 
-CHECKS = {"make": _make, "pip": _pip, "python": _python}
+CHECKS = {"make": _make, "pip": _pip, "python": _python, "python3": _python}

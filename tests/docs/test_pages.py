@@ -15,10 +15,8 @@ from pages import PAGES, Page, blocks, setting
 
 SETTINGS = {path: setting(path.stem) for path in PAGES}
 
-UNLABELLED = {"README.md", "how-it-works.md"}
-"""Pages whose blocks without a label are not run."""
-
 NOT_RUN = {
+    "README.md": {"source": "the shell's own"},
     "benchmarks.md": dict.fromkeys(
         (
             *("rankseg bench", "rankseg bench --quick", "rankseg bench --peer"),
@@ -87,7 +85,7 @@ def test_every_exception_is_one() -> None:
         assert set(reasons) <= there, name
     for path in PAGES:
         labels = {block.language for block in blocks(path.read_text())}
-        assert ("" in labels) == (path.name in UNLABELLED), path.name
+        assert "" not in labels, path.name
     named = {f"{path.stem.lower().replace('-', '_')}.py" for path in PAGES}
     files = {path.name for path in Path(__file__).parent.glob("*.py")}
     assert {name for name in files if not name.startswith("test_")} <= named, "a page is gone"
