@@ -400,7 +400,8 @@ class Accuracy:
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Objective of a region."""
-        return (self.pixels + 2 * selected_sum - volume - self.mu) / self.pixels
+        right = self.pixels + 2 * selected_sum - volume - self.mu
+        return right.clamp(0, self.pixels) / self.pixels  # beyond is rounding
 
     def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
         """(2 p - 1) / n, whatever the region."""
