@@ -39,7 +39,7 @@ def choice(argument: str, value: object, names: Collection[str]) -> str:
 
 def known_name(argument: str, value: object, names: Collection[str]) -> None:
     """Refuse a name that is not spelled as one of ``names``."""
-    if value not in names:
+    if not isinstance(value, str) or value not in names:  # arrays compare element by element
         raise ValueError(f"{argument} must be one of {_choices(names)}; got {value!r}")
 
 
@@ -327,6 +327,16 @@ def _extent(tensor: Tensor) -> int:
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in steps)
     return int(last + 1) * tensor.element_size()
+
+
+def plain_numbers(argument: str, values: object, kind: type = Real) -> None:
+    """Refuse what is no tuple or list of numbers, or of bools."""
+    mixed = not isinstance(values, (tuple, list)) or not all(
+        isinstance(value, kind) and isinstance(value, bool) == (kind is bool) for value in values
+    )
+    if mixed:
+        what = "bools" if kind is bool else "numbers"
+        raise TypeError(f"{argument} must be a tuple of {what}; got {values!r}")
 
 
 def number_of_classes(got: int, wanted: int, whose: str) -> None:
