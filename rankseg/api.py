@@ -189,7 +189,8 @@ class RankSEG(nn.Module):
         -------
         Tensor
             Labels int64 (B, *spatial), or masks bool (B, C, *spatial); on the input's device.
-            One channel is binary: labels are then 0 and 1.
+            One channel is binary: labels are then 0 and 1. A plain tensor, whatever subclass of
+            it came in: metadata of images stays behind.
 
         Raises
         ------
@@ -244,8 +245,10 @@ class RankSEG(nn.Module):
             As ``predict`` for each tile; if tiles disagree, change between visits, can be visited
             only once, or the solver needs all pixels of a class at once.
         """
-        if isinstance(probs, Tensor) and probs.ndim > 2 and probs.shape[0] == 1 and not one_pass:
-            return decision_on(probs, self._settings).decision_rule()
+        if isinstance(probs, Tensor):
+            probs = validation.pixel_tensor(probs, self._settings.activation)
+            if probs.shape[0] == 1 and not one_pass:
+                return decision_on(probs, self._settings).decision_rule()
         source = _source(probs, one_pass)
         if one_pass:
             return rule_of_one_pass(source, self._settings)

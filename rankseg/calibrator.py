@@ -189,6 +189,10 @@ def _logit(values: Tensor, activation: str) -> Tensor:
 def _check(calibrator: Calibrator) -> None:
     validation.known_name("kind", calibrator.kind, KINDS)
     slope, offset, points = calibrator.slope, calibrator.offset, calibrator.points
+    validation.plain_numbers("slope", slope)
+    validation.plain_numbers("offset", offset)
+    if not isinstance(points, (tuple, list)):
+        raise TypeError(f"points must be a tuple of points for each class; got {points!r}")
     if calibrator.kind == "isotonic":
         if slope or offset or not points:
             raise ValueError("an isotonic calibrator has points for each class, and nothing else")
@@ -209,6 +213,10 @@ def _check(calibrator: Calibrator) -> None:
 
 def _check_curve(curve: tuple[tuple[float, float], ...]) -> None:
     """Refuse points that no function, or a falling one, goes through."""
+    for point in curve if isinstance(curve, (tuple, list)) else [curve]:
+        validation.plain_numbers("every point", point)
+        if len(point) != 2:
+            raise ValueError(f"every point must be a pair of probabilities; got {point!r}")
     flat = [number for point in curve for number in point]
     if not curve or not all(0 <= number <= 1 for number in flat):
         raise ValueError("points must lie in [0, 1], one or more for each class")

@@ -198,7 +198,7 @@ class Decision:
             score = self._label_scores(self._where(prediction, self.rule), region)
         threshold = self.rows.threshold
         if self.settings.empty == "nan":
-            expected = score / absence.presence(self._log_absent)
+            expected = absence.given_present(score, self._log_absent)
         else:
             expected = score
         if self.rule is not None and self._every_pixel_alone:

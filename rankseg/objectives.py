@@ -18,6 +18,9 @@ from torch import Tensor
 
 from rankseg.cached import cached_property
 
+BELOW_ONE = 1 - 2.0**-53
+"""The float64 just below 1."""
+
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Divide, with 0/0 = 0."""
@@ -363,9 +366,12 @@ class Tversky:
         width = ratio.terms(selected_sum, volume.to(selected_sum))[1]
         value = ratio.value(selected_sum, volume)
         scale = 1 / (width + self.alpha)
-        return Gain(
-            (1 + self.overlap * value) * scale, self.alpha * value * scale, self.overlap * scale
-        )
+        bend = self.overlap * scale
+        if (
+            self.overlap <= 1
+        ):  # then 1 where D is 0, as p is: below it, other pixels' gain is finite
+            bend = bend.clamp(max=BELOW_ONE)
+        return Gain((1 + self.overlap * value) * scale, self.alpha * value * scale, bend)
 
     def tangent(self, selected_sum: Tensor, volume: Tensor) -> Gain:
         """First-order gain, that of the ratio."""
@@ -394,7 +400,8 @@ class Accuracy:
 
     def value(self, selected_sum: Tensor, volume: Tensor) -> Tensor:
         """Objective of a region."""
-        return (self.pixels + 2 * selected_sum - volume - self.mu) / self.pixels
+        right = self.pixels + 2 * selected_sum - volume - self.mu
+        return right.clamp(0, self.pixels) / self.pixels  # beyond is rounding
 
     def gain(self, selected_sum: Tensor, volume: Tensor) -> Gain:
         """(2 p - 1) / n, whatever the region."""

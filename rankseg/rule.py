@@ -237,6 +237,11 @@ def _check(rule: DecisionRule) -> None:
     """Refuse numbers that no decision gives, or that do not belong together."""
     validation.known_name("output_mode", rule.output_mode, MODES)
     validation.known_name("activation", rule.activation, ACTIVATIONS)
+    validation.plain_numbers("eligible", rule.eligible, bool)
+    for name in ("threshold", "regret", *_GAIN):
+        validation.plain_numbers(name, getattr(rule, name))
+    validation.integer("void_index", rule.void_index)
+    validation.optional("calibrator", rule.calibrator, Calibrator)
     labels = rule.output_mode == "multiclass" and rule.classes > 1
     if not rule.classes or any(
         len(getattr(rule, name)) != labels * rule.classes for name in ("eligible", *_GAIN)
@@ -249,7 +254,7 @@ def _check(rule: DecisionRule) -> None:
         raise ValueError("softmax over one class is 1 everywhere")
     if not all(0 <= cut <= 1 for cut in rule.threshold):
         raise ValueError(f"threshold must lie in [0, 1]; got {rule.threshold}")
-    if not all(math.isfinite(number) for number in (*rule.slope, *rule.offset)):
+    if not all(abs(number) < math.inf for number in (*rule.slope, *rule.offset)):
         raise ValueError("slope and offset must be finite")
     if not all(number < 1 for number in rule.bend):
         raise ValueError(f"bend must be below 1; got {rule.bend}")

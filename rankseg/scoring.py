@@ -153,7 +153,7 @@ def _where_empty(
     alone = absence.log_probability(field)
     absent = absence.coupled(alone, field.totals().peak, coupling)
     if empty == "nan":
-        return score / absence.presence(absent)
+        return absence.given_present(score, absent)
     return absence.empty_scores(score, masks.measure().volume, absent.exp())
 
 

@@ -17,6 +17,9 @@ Kind = TypeVar("Kind")
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+MOST_VALUES = 2**38
+"""No tensor in memory has more (half a terabyte in float16); an expanded view may."""
+
 
 def _choices(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
@@ -36,7 +39,7 @@ def choice(argument: str, value: object, names: Collection[str]) -> str:
 
 def known_name(argument: str, value: object, names: Collection[str]) -> None:
     """Refuse a name that is not spelled as one of ``names``."""
-    if value not in names:
+    if not isinstance(value, str) or value not in names:  # arrays compare element by element
         raise ValueError(f"{argument} must be one of {_choices(names)}; got {value!r}")
 
 
@@ -117,8 +120,12 @@ def class_weights(value: object, include_background: object) -> tuple[float, ...
 
 def empty(value: object, metric: str, smooth: float) -> float | str:
     """Return 0, 1 or 'nan': the score of an absent class with an empty mask."""
-    known = value in (0, 1) or value == "nan" or (isinstance(value, float) and math.isnan(value))
-    if isinstance(value, bool) or not known:
+    if isinstance(value, str):
+        known = value == "nan"
+    else:
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        known = number and (value in (0, 1) or value != value)
+    if not known:
         raise ValueError(f"empty must be 0, 1 or 'nan'; got {value!r}")
     if value != 0 and metric == "acc":
         raise ValueError(f"metric='acc' scores absent classes like others; got empty={value!r}")
@@ -243,9 +250,7 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
             f"{name} must be a torch.Tensor of shape (B, C, *spatial); got {type(values).__name__}"
             + (f": use torch.from_numpy({name})" if type(values).__module__ == "numpy" else "")
         )
-    kind = _unusual(values)
-    if kind:
-        raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
+    values = _plain(name, values)
     if values.dtype not in FLOAT_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOAT_DTYPES)
         wanted = "probabilities (after softmax or sigmoid)" if name == "probs" else "logits"
@@ -263,7 +268,23 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
         raise ValueError(f"{name} has an empty class or spatial dimension; got shape {shape}")
     if activation == "softmax" and shape[1] == 1:
         raise ValueError("softmax over one channel is 1 everywhere; use activation='sigmoid'")
-    return values.detach().as_subclass(Tensor)
+    if values.numel() > MOST_VALUES:
+        raise ValueError(
+            f"{name} of shape {shape} has more than 2^38 values, which no memory holds: it must be "
+            "a view that repeats itself; for real ones of that size use RankSEG.decide on tiles"
+        )
+    return values
+
+
+def _plain(name: str, tensor: Tensor) -> Tensor:
+    """The values of a tensor of any class, without gradient; refused if they cannot be read."""
+    with torch._C.DisableTorchFunctionSubclass():  # what a class makes of operations is its own
+        kind = _unusual(tensor)
+        if kind:
+            raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
+        plain = tensor.detach().as_subclass(Tensor)
+        # Zeros and signs that torch has put off.
+        return plain.clone() if plain._is_zerotensor() else plain.resolve_neg()
 
 
 def valid_mask(mask: object, values: Tensor) -> Tensor:
@@ -272,6 +293,7 @@ def valid_mask(mask: object, values: Tensor) -> Tensor:
     wanted = f"a bool tensor of shape (B, *spatial) = {(batch, *spatial)}, True where pixels count"
     if not isinstance(mask, Tensor):
         raise TypeError(f"valid_mask must be {wanted}; got {type(mask).__name__}")
+    mask = _plain("valid_mask", mask)
     if mask.dtype != torch.bool:
         raise TypeError(f"valid_mask must be {wanted}; got {mask.dtype}: e.g. labels != 255")
     if tuple(mask.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
@@ -280,7 +302,7 @@ def valid_mask(mask: object, values: Tensor) -> Tensor:
         raise ValueError(
             f"valid_mask is on {mask.device}, the values on {values.device}: move one of them"
         )
-    return mask.detach().as_subclass(Tensor).reshape(batch, *spatial)
+    return mask.reshape(batch, *spatial)
 
 
 def _unusual(tensor: Tensor) -> str:
@@ -291,7 +313,30 @@ def _unusual(tensor: Tensor) -> str:
         return "meta"
     if tensor.is_quantized:
         return "quantized"
-    return "" if tensor.layout == torch.strided else str(tensor.layout)
+    if tensor.layout != torch.strided:
+        return str(tensor.layout)
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return type(tensor).__name__  # its values are wherever its class keeps them: fake, sharded
+    return "" if _extent(tensor) <= tensor.untyped_storage().nbytes() else "freed"
+
+
+def _extent(tensor: Tensor) -> int:
+    """Bytes of memory up to the end of a tensor's last element."""
+    if 0 in tensor.shape:
+        return 0
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in steps)
+    return int(last + 1) * tensor.element_size()
+
+
+def plain_numbers(argument: str, values: object, kind: type = Real) -> None:
+    """Refuse what is no tuple or list of numbers, or of bools."""
+    mixed = not isinstance(values, (tuple, list)) or not all(
+        isinstance(value, kind) and isinstance(value, bool) == (kind is bool) for value in values
+    )
+    if mixed:
+        what = "bools" if kind is bool else "numbers"
+        raise TypeError(f"{argument} must be a tuple of {what}; got {values!r}")
 
 
 def number_of_classes(got: int, wanted: int, whose: str) -> None:
@@ -305,7 +350,7 @@ def tiles(tiles: object, once: bool) -> None:
     iterable = hasattr(tiles, "__iter__") or (
         hasattr(tiles, "__getitem__") and hasattr(tiles, "__len__")
     )
-    if isinstance(tiles, (str, bytes, Mapping)) or not iterable:
+    if isinstance(tiles, (str, bytes, Mapping, type)) or not iterable:
         raise TypeError(
             "decide takes a tensor of shape (B, C, *spatial), or tiles: a list or another iterable "
             f"of such tensors; got {type(tiles).__name__}"
@@ -392,6 +437,7 @@ def prediction_tensor(prediction: object, probs: Tensor) -> Tensor:
     """Check that a prediction is labels or masks for these probabilities, on their device."""
     if not isinstance(prediction, Tensor):
         raise TypeError(f"prediction must be a torch.Tensor; got {type(prediction).__name__}")
+    prediction = _plain("prediction", prediction)
     batch, classes, *spatial = probs.shape
     masks, labels = (batch, classes, *spatial), (batch, *spatial)
     shape, dtype = tuple(prediction.shape), prediction.dtype
@@ -405,8 +451,7 @@ def prediction_tensor(prediction: object, probs: Tensor) -> Tensor:
         raise ValueError(
             f"prediction is on {prediction.device}, probs on {probs.device}: move one of them"
         )
-    plain = prediction.as_subclass(Tensor)
-    return plain if dtype == torch.bool else plain.to(torch.int64)
+    return prediction if dtype == torch.bool else prediction.to(torch.int64)
 
 
 def probability_range(lowest: Tensor, peak: Tensor, activation: str = "none") -> None:

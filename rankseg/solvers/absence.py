@@ -27,7 +27,7 @@ def log_probability(field: Field) -> Tensor:
     found = torch.where(mu > 0, -torch.inf, 0.0).to(mu)
     for image, class_ in ((mu > 0) & (mu <= LARGEST_MU)).nonzero().tolist():
         found[image, class_] = log_absent(row_of(field.row(image, class_)))
-    return found
+    return torch.minimum(found, -mu)  # log(1 - p) <= -p, which rounding of denormal p may forget
 
 
 def coupled(log_absent: Tensor, peak: Tensor, coupling: float) -> Tensor:
@@ -41,6 +41,11 @@ def coupled(log_absent: Tensor, peak: Tensor, coupling: float) -> Tensor:
 def presence(log_absent: Tensor) -> Tensor:
     """P(present), accurate where it is tiny."""
     return -torch.expm1(log_absent)
+
+
+def given_present(score: Tensor, log_absent: Tensor) -> Tensor:
+    """E[score] of images that have the class; NaN where none can."""
+    return (score / presence(log_absent)).clamp(max=1)
 
 
 def empty_if_better(rows: Rows, absent: Tensor) -> Rows:

@@ -26,6 +26,15 @@ from rankseg.solvers.bins import Bins
 
 Places = NDArray[np.intp]
 
+MODERATE = (1e-60, 1e60)
+"""Smoothing beyond is taken for these: its cubes leave float64, and beside N, which counts pixels,
+it changes no score by more than 1e-50."""
+
+
+def moderate(smooth: float) -> float:
+    """Smoothing as it is added to N."""
+    return min(max(smooth, MODERATE[0]), MODERATE[1]) if smooth else 0.0
+
 
 @dataclass(frozen=True)
 class Steps:

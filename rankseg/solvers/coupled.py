@@ -30,6 +30,7 @@ from rankseg.solvers.comonotone import (
     Stretches,
     doubt,
     expected,
+    moderate,
     slack,
     steps_of,
     stretches,
@@ -228,7 +229,7 @@ def _scores(
     mixture: Mixture, steps: Steps, parts: Stretches, bounds: Places, place: Places
 ) -> tuple[Floats, Doubt]:
     """Scores of candidates, and how sure it is which is best."""
-    metric, smooth, share = mixture.metric, mixture.smooth, mixture.coupling
+    metric, smooth, share = mixture.metric, moderate(mixture.smooth), mixture.coupling
     volume = steps.volume[bounds[place]]
     value = (1 - share) * mixture.independent(steps.selected_sum[bounds[place]], volume)
     real = volume + smooth > 0
@@ -247,7 +248,7 @@ def _scores(
 def _room(mixture: Mixture, steps: Steps, parts: Stretches, bounds: Places) -> Floats:
     """How much a mask that ends inside a stretch may score above its ends."""
     lower = steps.level[bounds[1:]]
-    room = mixture.coupling * slack(mixture.metric, mixture.smooth, parts, lower)
+    room = mixture.coupling * slack(mixture.metric, moderate(mixture.smooth), parts, lower)
     if mixture.coupling < 1:
         room = room + (1 - mixture.coupling) * _independent_room(mixture.ratio, steps, bounds)
     return room
@@ -266,7 +267,7 @@ def _independent_room(ratio: LinearFractional, steps: Steps, bounds: Places) -> 
     above, below = ratio.terms(steps.selected_sum[bounds], volume)
     s, w, above, below = above[:-1], below[:-1], above[1:], below[1:]
     a, b = ratio.gain * peak * n, (ratio.price - ratio.overlap * peak) * n
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         end = (s + a) / (w + b) - above / below
         bend = np.maximum(a * w - s * b, 0) * b / (4 * w * w * (w + b))
     return np.where(n > 0, np.maximum(end, 0) + bend, 0.0)

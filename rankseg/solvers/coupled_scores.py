@@ -25,6 +25,7 @@ from rankseg.objectives import Dice, IoU
 from rankseg.profile import Floats
 from rankseg.solvers.bins import BINS as CLOSER
 from rankseg.solvers.bins import Bins, Row, Window, counted, refined, whole, windows_of
+from rankseg.solvers.comonotone import moderate
 from rankseg.solvers.row import SORTED
 
 BINS = 1 << 16
@@ -179,9 +180,9 @@ def _comonotone(
 
     A row without probability has no labels: gamma/(V + gamma).
     """
-    smooth = objective.smooth
-    score = smooth / (region.volume + smooth) if smooth else torch.zeros_like(objective.mu)
-    score = score.to(objective.mu)
+    smooth = moderate(objective.smooth)
+    volume = region.volume.to(objective.mu)  # with a number, integers would become float32
+    score = smooth / (volume + smooth) if smooth else torch.zeros_like(objective.mu)
     pending = masks.first([(image, class_) for image, class_ in wanted.nonzero().tolist()])
     for number in range(PASSES + 1):
         asked: dict[Row, list[Window]] = {}
@@ -208,7 +209,7 @@ def expected(
     mask: Mask, volume: int, objective: Dice | IoU, spacing: float
 ) -> tuple[float, Floats]:
     """Comonotone expectation of a mask, and how much each bin may be off at most."""
-    metric, smooth = objective.metric, objective.smooth
+    metric, smooth = objective.metric, moderate(objective.smooth)
     bins, inside = mask.bins, mask.inside
     single = bins.single(spacing)
     low = np.where(single, bins.low + bins.excess / bins.count, bins.low)
