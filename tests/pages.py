@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from console import run_console
 from markdown_it import MarkdownIt
@@ -107,6 +108,18 @@ def blocks(text: str, above: int = 0) -> Iterator[Block]:
             yield Block(directive[2].strip(), token.content[options.end() :], start)
         elif directive[1] not in DIRECTIVES_WITHOUT_CODE:
             yield from blocks(token.content, start)
+
+
+def pairs_of_files(page: Page) -> Iterator[None]:
+    """What a page without a file of its own finds: probabilities in probs, truths in labels."""
+    random = np.random.default_rng(0)
+    for number in range(6):
+        probs = random.dirichlet((0.5, 0.5, 0.5), (12, 10)).transpose(2, 0, 1).astype(np.float32)
+        labels = (random.random((12, 10)) > probs.cumsum(0)).sum(0).clip(0, 2).astype(np.uint8)
+        for folder, array in (("probs", probs), ("labels", labels)):
+            (page.folder / folder).mkdir(exist_ok=True)
+            np.savez(page.folder / folder / f"case {number}.npz", array)
+    yield
 
 
 def setting(page: str) -> ModuleType | None:

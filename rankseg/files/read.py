@@ -83,6 +83,7 @@ def read_stored(path: Path, key: str | None, max_bytes: int) -> Tensor:
     """Tensor stored in a file, of whatever type; errors as those of ``read_array``."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
+        path.stat()  # a name mistyped is missing, whatever it ends in
         known = ", ".join((*_READERS, *NIFTI_SUFFIXES, *RASTER_SUFFIXES))
         raise FileError(f"unknown suffix {path.suffix!r}; known: {known}")
     refuse_other_than_files(path)

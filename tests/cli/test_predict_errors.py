@@ -237,6 +237,13 @@ def test_folder_or_pattern_without_files(run, saved, tmp_path, out, name):
     assert f"failed: {tmp_path / name}: {reason}" in text
 
 
+def test_a_mistyped_folder_is_missing(run, tmp_path, out):
+    """Not a file of an unknown kind, though its name has no suffix."""
+    code, text = run("predict", tmp_path / "prbs", "--output", out)
+    assert code == 1
+    assert text.endswith(f"failed: {tmp_path / 'prbs'}: No such file or directory\n")
+
+
 def test_existing_result_is_kept_unless_overwrite_is_said(run, saved, out):
     out.mkdir()
     (out / "image.npy").write_bytes(b"precious")

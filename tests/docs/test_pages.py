@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from console import commands, options
-from pages import PAGES, Page, blocks, setting
+from pages import PAGES, Page, blocks, pairs_of_files, setting
 
 SETTINGS = {path: setting(path.stem) for path in PAGES}
 
@@ -61,18 +59,6 @@ def test_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             page.run()
     if page.skipped:
         pytest.skip("all but " + "; ".join(page.skipped))
-
-
-def pairs_of_files(page: Page) -> Iterator[None]:
-    """What a page without a file of its own finds: probabilities in probs, truths in labels."""
-    random = np.random.default_rng(0)
-    for number in range(6):
-        probs = random.dirichlet((0.5, 0.5, 0.5), (12, 10)).transpose(2, 0, 1).astype(np.float32)
-        labels = (random.random((12, 10)) > probs.cumsum(0)).sum(0).clip(0, 2).astype(np.uint8)
-        for folder, array in (("probs", probs), ("labels", labels)):
-            (page.folder / folder).mkdir(exist_ok=True)
-            np.savez(page.folder / folder / f"case {number}.npz", array)
-    yield
 
 
 def test_every_exception_is_one() -> None:
