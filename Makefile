@@ -11,7 +11,7 @@ OLDER := $(VENV)/transformers-4.57
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench bench-check bench-docs test test-older all-tests lint format types \
+.PHONY: help install demo bench bench-check bench-docs test test-older test-wheel all-tests lint format types \
   build clean venv
 
 help: ## show this list
@@ -44,6 +44,10 @@ test-older: $(OLDER)/.installed ## run the Hugging Face and SAM tests with the o
 	@echo "==> running the Hugging Face and SAM tests with transformers 4.57"
 	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest -n 2 -m "not slow" \
 	  tests/integrations/test_transformers*.py tests/integrations/test_sam*.py $(ARGS)
+
+test-wheel: build ## try the wheel without frameworks (ARGS="python3.12 2.15.0": that Python and torch)
+	@echo "==> trying the wheel in a clean environment"
+	@.ci/wheel $(ARGS)
 
 all-tests: $(STAMP) ## run every test
 	@echo "==> running every test, slow ones too"

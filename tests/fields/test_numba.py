@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from interpreted_numba import INTERPRETED, small
 
 from rankseg.fields import LabelRule, TensorField, field_for, numba_cpu
 from rankseg.fields.base import Windows
@@ -10,7 +11,7 @@ from rankseg.fields.numba_cpu import NumbaField
 from rankseg.objectives import Dice, IoU, ratio_family
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-SHAPES = [(1, 1, 1), (3, 2, 2, 3, 4), (1, 9, 50, 51), (2, 3, 60, 71)]
+SHAPES = [*map(small, [(1, 1, 1), (3, 2, 2, 3, 4), (1, 9, 50, 51), (2, 3, 60, 71)])]
 
 
 @pytest.fixture(params=["whole", "cut up"], autouse=True)
@@ -18,7 +19,7 @@ def _cut_up(request, monkeypatch):
     """Small images as one piece, and as many pieces, as large ones are."""
     before = torch.get_num_threads()
     if request.param == "cut up":
-        monkeypatch.setattr(numba_cpu, "ENOUGH", 1000)
+        monkeypatch.setattr(numba_cpu, "ENOUGH", 10 if INTERPRETED else 1000)
         torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
@@ -39,9 +40,11 @@ KINDS = {
     "negative zeros": lambda random, shape: -0.0 * random.random(shape),
 }
 
+if INTERPRETED:  # microseconds a pixel: each line once, with each type
+    KINDS = {kind: KINDS[kind] for kind in ("random", "confident", "tiny rows")}
 
-CASES = [(shape, "random") for shape in SHAPES] + [((2, 3, 60, 71), kind) for kind in KINDS]
-LONG_ROWS = [((1, 4, 70_001), kind) for kind in KINDS]
+CASES = [(shape, "random") for shape in SHAPES] + [(small((2, 3, 60, 71)), kind) for kind in KINDS]
+LONG_ROWS = [(small((1, 4, 70_001)), kind) for kind in KINDS]
 
 
 def values(shape, kind="random", dtype=torch.float32, seed=0):
@@ -56,7 +59,7 @@ def layouts(tensor, kind="random"):
     """The same values in every order of memory; of unusual values in two of them."""
     yield "contiguous", tensor
     yield "classes last", tensor.movedim(1, -1).contiguous().movedim(-1, 1)
-    if kind != "random":
+    if kind != "random" or INTERPRETED:
         return
     yield "every other pixel", torch.stack([tensor, tensor], -1)[..., 0]
     yield "one of many images", torch.cat([tensor, tensor])[: tensor.shape[0]]
