@@ -23,3 +23,6 @@ if interpreted_numba.INTERPRETED:
 def pytest_configure(config: pytest.Config) -> None:
     if interpreted_numba.INTERPRETED:  # numpy says what processors do without a word
         config.addinivalue_line("filterwarnings", "ignore:.*encountered in:RuntimeWarning")
+    if torch.__version__ < "2.6":  # warns, exporting, of what it does itself
+        config.addinivalue_line("filterwarnings", "ignore:At pre-dispatch tracing:UserWarning")
+        config.addinivalue_line("filterwarnings", "ignore:You are using `torch.load`:FutureWarning")
