@@ -1,6 +1,6 @@
 """Public names and the command line are what ``public_api.txt`` says; no change goes unseen.
 
-``python tests/test_public_api.py > tests/public_api.txt`` accepts a change.
+``.venv/bin/python tests/test_public_api.py > tests/public_api.txt`` accepts a change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import typer.main
 ROOT = Path(__file__).parents[1]
 STORED = Path(__file__).with_name("public_api.txt")
 MODULES = ["rankseg", "rankseg.functional", "rankseg.evaluation"]
-ACCEPT = "python tests/test_public_api.py > tests/public_api.txt"
+ACCEPT = ".venv/bin/python tests/test_public_api.py > tests/public_api.txt"
 
 
 def adapters() -> list[str]:
