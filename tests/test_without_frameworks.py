@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -35,7 +36,7 @@ def attribute(module: str, name: str = "") -> Callable[[], Any]:
 def isotonic() -> None:
     from rankseg.evaluation import fit_calibrator
 
-    fit_calibrator([(torch.rand(2, 8).softmax(0), torch.arange(8) % 2)], "isotonic")
+    fit_calibrator([(torch.rand(1, 2, 8).softmax(1), torch.arange(8)[None] % 2)], "isotonic")
 
 
 ASKED = {
@@ -72,7 +73,8 @@ def test_the_command_names_the_extra(
     extra: str, package: str, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("probs.npy", "labels.png", "probs.nii.gz", "probs.tif", "probs.safetensors"):
+    np.save("probs.npy", np.full((2, 4, 4), 0.5, np.float32))
+    for name in ("labels.png", "probs.nii.gz", "probs.tif", "probs.safetensors"):
         Path(name).write_bytes(b"some bytes")
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1
