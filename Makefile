@@ -45,11 +45,14 @@ test-older: $(OLDER)/.installed ## run the Hugging Face and SAM tests with the o
 	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest -n 2 -m "not slow" \
 	  tests/integrations/test_transformers*.py tests/integrations/test_sam*.py $(ARGS)
 
-test-kernels: $(STAMP) ## run the compiled passes as plain Python: every index checked, every line seen
+test-kernels: $(STAMP) ## run the compiled passes and the GPU's as plain Python: every index checked, every line seen
 	@echo "==> running the compiled passes as plain Python"
 	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 tests/fields/test_numba.py \
 	  tests/fields/test_activation.py -k "not whole and (sums or labels or best) \
-	  or numba and (probabilities or decisions)" $(ARGS)
+	  or numba and (test_probabilities or decisions)" $(ARGS)
+	@echo "==> running some of the GPU's passes under Triton's interpreter"
+	@TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 tests/fields/interpreted_triton.py \
+	  -k "layouts or lifts or asked_for or float32 and (maximise and many or logits and 5)" $(ARGS)
 
 coverage: $(STAMP) ## fail if the tests run with ARGS="--cov --cov-append" saw too little of the code
 	@$(BIN)/python -m coverage report --skip-covered --include="rankseg/*" --fail-under=95

@@ -1,7 +1,7 @@
 """The compiled passes as plain Python, where ``NUMBA_DISABLE_JIT=1`` says so.
 
-Then numpy checks every index, and coverage sees every line. ``conftest.py`` calls ``interpret``;
-images are small, and so are the pieces that kernels cut them into.
+Then numpy checks every index, and coverage sees every line. ``conftest.py`` calls ``interpret``.
+Tests take small images then, and kernels cut them into small pieces.
 """
 
 from __future__ import annotations
@@ -22,13 +22,6 @@ BITS = {  # what an intrinsic reads, and as what
     "as_float64": (np.int64, np.float64),
     "as_float32": (np.int32, np.float32),
 }
-
-
-def small(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Batch and classes as they are; fewer pixels where each is visited in Python."""
-    if not INTERPRETED:
-        return shape
-    return (*shape[:2], *(size if size < 10 else min(size // 16, 160) for size in shape[2:]))
 
 
 def interpret() -> None:
