@@ -263,7 +263,10 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
         raise ValueError(f"{name} has an empty class or spatial dimension; got shape {shape}")
     if activation == "softmax" and shape[1] == 1:
         raise ValueError("softmax over one channel is 1 everywhere; use activation='sigmoid'")
-    return values.detach().as_subclass(Tensor)
+    plain = values.detach()
+    # Only where there is a subclass: torch 2.4 refuses the call where modes such as its counter of
+    # operations look on.
+    return plain if type(plain) is Tensor else plain.as_subclass(Tensor)
 
 
 def valid_mask(mask: object, values: Tensor) -> Tensor:
