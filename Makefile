@@ -11,12 +11,12 @@ OLDER := $(VENV)/transformers-4.57
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo bench bench-check bench-docs test test-older all-tests lint format types \
-  build clean venv
+.PHONY: help install demo bench bench-check bench-docs test test-older test-kernels coverage test-wheel \
+  all-tests nightly lint format types build clean venv
 
 help: ## show this list
 	@echo "RankSEG: make TARGET, where TARGET is"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## prepare .venv (the other targets do this by themselves)
 
@@ -38,16 +38,38 @@ bench-docs: $(STAMP) ## measure everything for docs/benchmarks.md (some fifteen 
 
 test: $(STAMP) ## run the tests, without the slow ones
 	@echo "==> running the tests"
-	@$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 test-older: $(OLDER)/.installed ## run the Hugging Face and SAM tests with the oldest transformers served
 	@echo "==> running the Hugging Face and SAM tests with transformers 4.57"
 	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest -n 2 -m "not slow" \
 	  tests/integrations/test_transformers*.py tests/integrations/test_sam*.py $(ARGS)
 
+test-kernels: $(STAMP) ## run the compiled passes and the GPU's as plain Python: every index checked, every line seen
+	@echo "==> running the compiled passes as plain Python"
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n 2 tests/fields/test_numba.py \
+	  tests/fields/test_activation.py -k "not whole and (sums or labels or best) \
+	  or numba and (test_probabilities or decisions)" $(ARGS)
+	@echo "==> running some of the GPU's passes under Triton's interpreter"
+	@TRITON_INTERPRET=1 $(BIN)/python -m pytest -n 2 tests/fields/interpreted_triton.py \
+	  -k "layouts or lifts or asked_for or float32 and (maximise and many or logits and 5)" $(ARGS)
+
+coverage: $(STAMP) ## fail if the tests run with ARGS="--cov --cov-append" saw too little of the code
+	@$(BIN)/python -m coverage report --skip-covered --include="rankseg/*" --fail-under=95
+	@$(BIN)/python -m coverage report --skip-covered --include="rankseg_integrations/*" --fail-under=90
+
+test-wheel: build ## try the wheel without frameworks (ARGS="python3.12 2.15.0": that Python and torch)
+	@echo "==> trying the wheel in a clean environment"
+	@.ci/wheel $(ARGS)
+
 all-tests: $(STAMP) ## run every test
 	@echo "==> running every test, slow ones too"
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+# Hours. Python 3.11 and the newest torch that pip takes are what the other tests run on.
+nightly: all-tests test-older test-kernels test-wheel ## every test, then the wheel on every Python and torch in docs/supported-versions.md
+	@for leg in "$(BIN)/python 2.4.0" "$(BIN)/python newest" "python3.10 2.13.0" \
+	  "python3.12 2.13.0" "python3.13 2.13.0"; do .ci/wheel $$leg || exit 1; done
 
 lint: $(STAMP) ## check style and formatting
 	@echo "==> ruff"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,13 +40,17 @@ def solve(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Se
     return Segmentation(*_solve(values.detach(), settings, valid_mask))
 
 
-@torch.library.custom_op("rankseg::predict", mutates_args=())
-def _predict(values: Tensor, settings: str, valid_mask: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
+# The schemas are written out: torch 2.4 reads none from annotations that are text.
+_TAKEN = "(Tensor values, str settings, Tensor? valid_mask=None)"
+
+
+@torch.library.custom_op("rankseg::predict", mutates_args=(), schema=f"{_TAKEN} -> Tensor")
+def _predict(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Tensor:
     return decision_for(values, _settings(settings), valid_mask).prediction().contiguous()
 
 
-@torch.library.custom_op("rankseg::solve", mutates_args=())
-def _solve(values: Tensor, settings: str, valid_mask: Optional[Tensor] = None) -> list[Tensor]:  # noqa: UP045
+@torch.library.custom_op("rankseg::solve", mutates_args=(), schema=f"{_TAKEN} -> Tensor[]")
+def _solve(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> list[Tensor]:
     found = decision_for(values, _settings(settings), valid_mask).segmentation()
     return [number.clone() for number in vars(found).values()]  # outputs may not share memory
 

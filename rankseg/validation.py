@@ -282,7 +282,9 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
         kind = _unusual(tensor)
         if kind:
             raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
-        plain = tensor.detach().as_subclass(Tensor)
+        plain = tensor.detach()
+        if type(plain) is not Tensor:  # torch 2.4 refuses the call where modes look on
+            plain = plain.as_subclass(Tensor)
         # Zeros and signs that torch has put off.
         return plain.clone() if plain._is_zerotensor() else plain.resolve_neg()
 

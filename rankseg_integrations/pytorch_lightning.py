@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from rankseg_integrations._common import require
-from rankseg_integrations._lightning import Decides, Evaluates, Writes
 
-pl: Any = require("pytorch_lightning", extra="pytorch-lightning")
+pl: Any = require("pytorch_lightning", extra="pytorch-lightning")  # first: it names the extra
+
+from rankseg_integrations._lightning import Decides, Evaluates, Writes  # noqa: E402
 
 __all__ = ["RankSEGCallback", "RankSEGEvaluation", "RankSEGWriter"]
 

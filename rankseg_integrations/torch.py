@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -205,9 +205,10 @@ class RankSEGModel(nn.Module):
     ) -> tuple[int, ...] | None:
         if not self.resize_to_input:
             return None
-        name, image = next(_tensors(args, kwargs), (None, None))
-        if image is None:
+        tensors = _tensors(args, kwargs)
+        if not tensors:
             raise TypeError("resize_to_input needs a tensor among the arguments, got none")
+        name, image = tensors[0]
         logits = _select(returned, self.head.key)
         if image.ndim != logits.ndim or 0 in image.shape[2:]:
             raise ValueError(
@@ -219,11 +220,11 @@ class RankSEGModel(nn.Module):
         return tuple(image.shape[2:])
 
 
-def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+def _tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, Tensor]]:
     """Tensors among the arguments of a call, in its order, with a name for messages."""
     named = [(f"positional argument {place}", value) for place, value in enumerate(args, 1)]
     named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
-    return ((name, value) for name, value in named if isinstance(value, Tensor))
+    return [(name, value) for name, value in named if isinstance(value, Tensor)]
 
 
 def _checked_key(key: object) -> str | int | None:

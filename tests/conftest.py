@@ -2,6 +2,8 @@
 
 import os
 
+import interpreted_numba
+import pytest
 import torch
 from hypothesis import settings
 
@@ -13,3 +15,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # One thread a worker: threads of several workers that wait for each other cost minutes.
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
     torch.set_num_threads(1)
+
+if interpreted_numba.INTERPRETED:
+    interpreted_numba.interpret()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if interpreted_numba.INTERPRETED:  # numpy says what processors do without a word
+        config.addinivalue_line("filterwarnings", "ignore:.*encountered in:RuntimeWarning")
+    if torch.__version__ < "2.6":  # warns, exporting, of what it does itself
+        config.addinivalue_line("filterwarnings", "ignore:At pre-dispatch tracing:UserWarning")
+        config.addinivalue_line("filterwarnings", "ignore:You are using `torch.load`:FutureWarning")

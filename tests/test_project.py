@@ -160,6 +160,24 @@ def test_layers(path: Path) -> None:
         assert not any(name.startswith("rankseg_integrations") for name in seen)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if "solvers" in path.parts or path.stem == "assignment"],
+    ids=module_name,
+)
+def test_solvers_ask_fields_through_the_protocol(path: Path) -> None:
+    fields = {name for name in imported(path) if name.startswith("rankseg.fields")}
+    assert fields <= {"rankseg.fields.base", "rankseg.fields.exact_sum"}  # and its integers
+
+
+def test_commands_stand_on_top() -> None:
+    above = {"cli": {"__main__"}, "cli_evaluate": {"cli"}, "demo": {"cli"}, "bench": {"cli"}}
+    for path in SOURCES:
+        own = component(module_name(path))
+        for name in map(component, imported(path)):
+            assert own in {name, *above.get(name, {own})}, f"{module_name(path)} imports {name}"
+
+
 def test_the_benchmark_worker_runs_without_this_package() -> None:
     # In the peer's environment, `rankseg` is the peer: only its public class may be asked for.
     worker = ROOT / "rankseg" / "bench" / "worker.py"

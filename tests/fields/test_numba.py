@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from interpreted_numba import INTERPRETED
 
 from rankseg.fields import LabelRule, TensorField, field_for, numba_cpu
 from rankseg.fields.base import Windows
@@ -18,7 +19,7 @@ def _cut_up(request, monkeypatch):
     """Small images as one piece, and as many pieces, as large ones are."""
     before = torch.get_num_threads()
     if request.param == "cut up":
-        monkeypatch.setattr(numba_cpu, "ENOUGH", 1000)
+        monkeypatch.setattr(numba_cpu, "ENOUGH", 10 if INTERPRETED else 1000)
         torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
@@ -39,9 +40,11 @@ KINDS = {
     "negative zeros": lambda random, shape: -0.0 * random.random(shape),
 }
 
-
 CASES = [(shape, "random") for shape in SHAPES] + [((2, 3, 60, 71), kind) for kind in KINDS]
 LONG_ROWS = [((1, 4, 70_001), kind) for kind in KINDS]
+if INTERPRETED:  # microseconds a pixel: each line, with each type
+    CASES = [((3, 2, 2, 3, 4), "random"), ((1, 9, 3, 4), "tiny rows")]
+    LONG_ROWS = [((1, 2, 160), "confident")]
 
 
 def values(shape, kind="random", dtype=torch.float32, seed=0):
@@ -56,7 +59,7 @@ def layouts(tensor, kind="random"):
     """The same values in every order of memory; of unusual values in two of them."""
     yield "contiguous", tensor
     yield "classes last", tensor.movedim(1, -1).contiguous().movedim(-1, 1)
-    if kind != "random":
+    if kind != "random" or INTERPRETED:
         return
     yield "every other pixel", torch.stack([tensor, tensor], -1)[..., 0]
     yield "one of many images", torch.cat([tensor, tensor])[: tensor.shape[0]]
