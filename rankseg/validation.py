@@ -237,6 +237,11 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
 
     It holds probabilities, or with an activation the logits that this turns into them.
     """
+    return pixels(values, activation).detach().as_subclass(Tensor)
+
+
+def pixels(values: object, activation: str = "none") -> Tensor:
+    """As ``pixel_tensor``; returns what was given, which a tracer needs to recognise."""
     name = "probs" if activation == "none" else "logits"
     if not isinstance(values, Tensor):
         raise TypeError(
@@ -263,11 +268,16 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
         raise ValueError(f"{name} has an empty class or spatial dimension; got shape {shape}")
     if activation == "softmax" and shape[1] == 1:
         raise ValueError("softmax over one channel is 1 everywhere; use activation='sigmoid'")
-    return values.detach().as_subclass(Tensor)
+    return values
 
 
 def valid_mask(mask: object, values: Tensor) -> Tensor:
     """Check which pixels count; returns bool (B, *spatial), plain."""
+    return counted_pixels(mask, values).detach().as_subclass(Tensor)
+
+
+def counted_pixels(mask: object, values: Tensor) -> Tensor:
+    """As ``valid_mask``, not made plain."""
     batch, _, *spatial = values.shape
     wanted = f"a bool tensor of shape (B, *spatial) = {(batch, *spatial)}, True where pixels count"
     if not isinstance(mask, Tensor):
@@ -280,7 +290,7 @@ def valid_mask(mask: object, values: Tensor) -> Tensor:
         raise ValueError(
             f"valid_mask is on {mask.device}, the values on {values.device}: move one of them"
         )
-    return mask.detach().as_subclass(Tensor).reshape(batch, *spatial)
+    return mask.reshape(batch, *spatial)
 
 
 def _unusual(tensor: Tensor) -> str:
@@ -331,6 +341,32 @@ def tiles_are_served(solver: str, metric: str, empty: float | str) -> None:
             f"empty={empty!r} needs the probability that a class is absent, for which all its "
             "pixels must be in memory at once; tiles and data sets take empty=0"
         )
+
+
+def can_be_unrolled(solver: str, metric: str, aggregation: str, backend: str) -> None:
+    """Refuse what no fixed number of plain tensor operations decides."""
+    possible = ("RMA", "argmax", "TR")
+    if metric != "acc" and solver not in possible:
+        raise ValueError(
+            f"head() unrolls {_choices(possible)} and metric='acc'; got solver={solver!r}, whose "
+            "steps depend on the values: torch.export holds it as one operator (rankseg is then "
+            "needed where the program runs)"
+        )
+    if aggregation != "image":
+        raise ValueError(
+            f"head() decides each image alone; got aggregation={aggregation!r}: find one rule for "
+            "the data set with decide(...), whose head() is a fixed rule"
+        )
+    if backend not in ("auto", "torch"):
+        raise ValueError(f"head() is made of plain torch; got backend={backend!r}: use 'auto'")
+
+
+def at_least_one(argument: str, value: object) -> int:
+    """Return a plain int, 1 or more."""
+    number = integer(argument, value)
+    if number < 1:
+        raise ValueError(f"{argument} must be at least 1; got {value!r}")
+    return number
 
 
 def some_pixels(number: int) -> None:

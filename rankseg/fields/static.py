@@ -20,15 +20,23 @@ from rankseg.objectives import LinearFractional
 BELOW = 1 - 2.0**-53
 """Times a number in float64: the next smaller one."""
 
+FROM_NEAR = 2
+"""Passes from a start, which is the best cut of nearly the same ratio."""
+
 
 class StaticField:
     """Field over probabilities (B, C, *spatial) that visits them a fixed number of times.
 
-    ``kind`` is the type that cuts are meant in, ``passes`` those of Dinkelbach's iteration.
+    ``kind`` is the type that cuts are meant in, ``passes`` those of Dinkelbach's iteration. Pixels
+    that do not count, ``counts`` (B, *spatial) False, have probability 0 and no place in volumes.
     """
 
-    def __init__(self, probs: Tensor, kind: torch.dtype, passes: int = 0) -> None:
-        self.probs = probs.double()
+    def __init__(
+        self, probs: Tensor, kind: torch.dtype, passes: int = 0, counts: Tensor | None = None
+    ) -> None:
+        self.counts = None if counts is None else counts.unsqueeze(1)
+        wide = probs.double()
+        self.probs = wide if self.counts is None else torch.where(self.counts, wide, 0.0)
         self.kind = kind
         self.passes = passes
         self.classes = probs.shape[1]
@@ -65,7 +73,8 @@ class StaticField:
         if ratio.is_mean:  # the largest pixels, as in ``dinkelbach.py``
             cut = (self._totals.peak * BELOW).masked_fill(~active, NOTHING)
             return cut, self.above(cut)
-        return dinkelbach.maximise_in_passes(self, ratio, active, start, self.passes)
+        passes = self.passes if start is None else FROM_NEAR
+        return dinkelbach.maximise_in_passes(self, ratio, active, start, passes)
 
     def claimed_once(self, threshold: Tensor) -> Selection:
         """As ``above``, over the pixels that exactly one class of the image claims."""
@@ -97,6 +106,8 @@ class StaticField:
 
     def within(self, masks: Tensor) -> Selection:
         """Sum and count of each row's pixels in masks, bool (B, C, *spatial)."""
+        if self.counts is not None:
+            masks = masks & self.counts
         inside = torch.where(masks, self.probs, 0.0)
         return Selection(inside.sum(self.spatial), masks.sum(self.spatial))
 

@@ -30,6 +30,11 @@ def log_probability(field: Field) -> Tensor:
     return found
 
 
+def log_probability_at_once(probs: Tensor) -> Tensor:
+    """The same from probabilities in float64, (B, C, *spatial), in one sum that a graph can hold."""
+    return torch.log1p(-probs).sum(tuple(range(2, probs.ndim)))
+
+
 def coupled(log_absent: Tensor, peak: Tensor, coupling: float) -> Tensor:
     """The same where labels are comonotone with this probability: absent means U >= peak."""
     if coupling == 0:
