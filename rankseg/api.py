@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
@@ -169,6 +169,10 @@ class RankSEG(nn.Module):
             del shown["calibrator"]
         return ", ".join(f"{k}={v!r}" for k, v in [*shown.items(), *chosen.parameters])
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Called by ``torch.jit.script``."""
+        validation.refuse_script(self)
+
     def forward(self, probs: Tensor, valid_mask: Tensor | None = None) -> Tensor:
         """Same as ``predict``."""
         return self.predict(probs, valid_mask)
@@ -200,7 +204,7 @@ class RankSEG(nn.Module):
             If it has the wrong shape, or a value is NaN or outside [0, 1]; the message gives the
             range seen.
         """
-        if operator.is_tracing():
+        if operator.is_tracing(probs):
             return operator.predict(probs, self._settings_text, valid_mask)
         return decision_for(probs, self._settings, valid_mask).prediction()
 
@@ -209,7 +213,7 @@ class RankSEG(nn.Module):
 
         Takes what ``predict`` takes and costs one to a few passes over ``probs`` more.
         """
-        if operator.is_tracing():
+        if operator.is_tracing(probs):
             return operator.solve(probs, self._settings_text, valid_mask)
         return decision_for(probs, self._settings, valid_mask).segmentation()
 

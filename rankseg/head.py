@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rankseg import validation
 from rankseg.calibrator import Calibrator
 
 _LEAST = -1e4  # logarithm of a probability that is none: times a slope, it stays finite
@@ -43,6 +44,10 @@ class Head(nn.Module):
 
         super()._apply(move, recurse)  # type: ignore[no-untyped-call]
         return self
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Called by ``torch.jit.script``."""
+        validation.refuse_script(self)
 
     def probabilities(self, values: Tensor) -> Tensor:
         """What the decision is made on; in at least float32 where something is computed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -359,6 +359,14 @@ def can_be_unrolled(solver: str, metric: str, aggregation: str, backend: str) ->
         )
     if backend not in ("auto", "torch"):
         raise ValueError(f"head() is made of plain torch; got backend={backend!r}: use 'auto'")
+
+
+def refuse_script(module: object) -> NoReturn:
+    """Say what to do instead of ``torch.jit.script``, which knows too little Python."""
+    raise TypeError(
+        f"torch.jit.script cannot read {type(module).__name__}: use torch.export or "
+        "torch.jit.trace; what ends in RankSEG(...).head() then runs without this package"
+    )
 
 
 def at_least_one(argument: str, value: object) -> int:

@@ -38,7 +38,7 @@ LAYERS = {
     },
     "scoring": {"fields", "objectives", "solvers", "valid_pixels", "validation"},
     "assignment": {"fields", "objectives", "solvers"},
-    "head": {"calibrator"},
+    "head": {"calibrator", "validation"},
     "rule": {"calibrator", "fields", "head", "strict_json", "validation"},
     "decision": {
         *("cached", "validation", "assignment", "fields", "objectives"),

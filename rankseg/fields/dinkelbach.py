@@ -86,10 +86,12 @@ def _begun(best: Tensor, cut: Tensor, active: Tensor) -> Search:
 def _after_a_pass(field: Field, ratio: LinearFractional, now: Search, first: bool) -> Search:
     found = field.above(now.cut.masked_fill(~now.rising, NOTHING))
     value = ratio.value(found.selected_sum, found.volume)
-    # the region at the best value's own cut is preferred, unless rounding has emptied it
-    keep = now.rising & ((value >= now.best * (1 - ROUNDING)) | first)
+    keep = rising = now.rising
+    if not first:  # the guess may lie below the best value
+        # the region at the best value's own cut is preferred, unless rounding has emptied it
+        keep = keep & (value >= now.best * (1 - ROUNDING))
+        rising = rising & (value > now.best)
     region, chosen = found.where(keep, now.region), now.cut.where(keep, now.chosen)
-    rising = now.rising & ((value > now.best) | first)  # the guess may lie below the best value
     best = torch.where(keep, torch.maximum(now.best, value), now.best)
     return Search(best, chosen, region, ratio.cut(best), rising)
 
@@ -112,9 +114,7 @@ def _first_cut(field: Field, ratio: LinearFractional, active: Tensor, best: Tens
     if field.pixels < LONG or not bool(tell.any()):
         return guess
     few = field.sample(field.pixels // SAMPLE | 1)  # odd: no column of an image
-    return maximise(few, ratio.scaled(few.pixels / field.pixels), tell, None)[0].where(
-        tell, guess
-    )
+    return maximise(few, ratio.scaled(few.pixels / field.pixels), tell, None)[0].where(tell, guess)
 
 
 def half_way(field: Field, ratio: LinearFractional, best: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rankseg.fields.base import NOTHING, Field, Selection
+from rankseg.fields.base import NOTHING, Field, Selection, choose
 from rankseg.solvers.exact_scores import log_absent
 from rankseg.solvers.row import row_of
 from rankseg.solvers.rows import Rows
@@ -73,4 +73,4 @@ def claimers(rows: Rows) -> Rows:
     Unclaimed pixels go to active classes, and would cost another one its P(absent).
     """
     claims = rows.active & (rows.region.volume > 0)
-    return replace(rows, active=torch.where(claims.any(1, keepdim=True), claims, rows.active))
+    return replace(rows, active=choose(claims.any(1, keepdim=True), claims, rows.active))
