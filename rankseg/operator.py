@@ -24,7 +24,7 @@ def is_tracing(values: object) -> bool:
     """Whether what is called now is recorded or transformed, or the values are not there.
 
     That is so under a compiler, an exporter, ``torch.jit.trace``, the transforms of ``torch.func``
-    (``vmap``, ``grad``), a dispatch mode (``FakeTensorMode``), or for tensors that stand for others.
+    (``vmap``, ``grad``), a dispatch mode (``FakeTensorMode``), or tensors that stand for others.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return True

@@ -31,7 +31,7 @@ def log_probability(field: Field) -> Tensor:
 
 
 def log_probability_at_once(probs: Tensor) -> Tensor:
-    """The same from probabilities in float64, (B, C, *spatial), in one sum that a graph can hold."""
+    """The same from float64 probabilities (B, C, *spatial), in a sum that a graph can hold."""
     return torch.log1p(-probs).sum(tuple(range(2, probs.ndim)))
 
 
