@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import numpy as np
+import oracles
 import pytest
 import torch
 from torch import nn
 
-import oracles
 from rankseg import RankSEG
 
 ALONE = """

@@ -46,6 +46,7 @@ def test_vmap_with_a_valid_mask(by):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated")  # torch's own, in jvp
 def test_no_gradient_passes(backend):
     decide, given = RankSEG(output_mode="multilabel", backend=backend), probs(2, 4, 6, 5)
     inside = torch.func.grad(lambda x: (x * decide(x)).sum())(given)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 
+import cases
 import numpy as np
+import oracles
 import pytest
 import torch
 
-import cases
-import oracles
 from rankseg import Calibrator, RankSEG
 
 OPTIONS = [
@@ -116,7 +117,7 @@ def test_a_pass_more_is_never_worse():
     options = {"pruning_prob": 0.0}
     lost = [regret(options, "dice", row, passes) for passes in range(1, 13)]
     assert lost[0] > 1e-7
-    assert all(a >= b for a, b in zip(lost, lost[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(lost))
     assert lost[-1] <= 1e-18
 
 
