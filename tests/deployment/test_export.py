@@ -58,7 +58,7 @@ def test_a_saved_program_runs_in_another_process(end, strict, tmp_path):
 )
 def test_one_compiled_graph_serves_every_size(options, dynamic):
     torch._dynamo.reset()
-    decide = RankSEG(**options)
+    decide = RankSEG(backend="torch", **options)
     head = decide.head(passes=4)
     graphs = []
 
@@ -104,7 +104,7 @@ SLOW = [
 
 
 def check_onnx(options, kind, classes):
-    decide = RankSEG(**options)
+    decide = RankSEG(backend="torch", **options)
 
     def values(seed, *shape):
         logits = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 2

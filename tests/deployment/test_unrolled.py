@@ -45,7 +45,7 @@ def values(options, shape=(3, 4, 30, 31), seed=0):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_decides_as_eager_mode_does(options, kind):
-    decide = RankSEG(**options)
+    decide = RankSEG(backend="torch", **options)
     given = values(options).to(kind)
     found, expected = decide.head()(given), decide(given)
     most = 2 if "activation" in options else 0  # probabilities from logits: rounding
@@ -56,7 +56,7 @@ def test_decides_as_eager_mode_does(options, kind):
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_pixels_that_do_not_count(options):
-    decide = RankSEG(**options)
+    decide = RankSEG(backend="torch", **options)
     given, valid = values(options), torch.rand(3, 30, 31) < 0.7
     valid[1] = False
     given.transpose(0, 1)[:, ~valid] = torch.nan
