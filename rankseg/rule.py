@@ -170,7 +170,9 @@ class RuleHead(Head):
             return field.select(self.threshold)
         if self.gain.numel() == 0:
             return field.select(self.threshold, torch.int64)[:, 0]
-        return field.assign(LabelRule(self.threshold, self.eligible, *self.gain, self.void_index))
+        slope, offset, bend = self.gain.unbind()
+        rule = LabelRule(self.threshold, self.eligible, slope, offset, bend, self.void_index)
+        return field.assign(rule)
 
 
 def _check(rule: DecisionRule) -> None:

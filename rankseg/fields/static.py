@@ -8,13 +8,14 @@ from them.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from rankseg.cached import cached_property
 from rankseg.fields import dinkelbach
-from rankseg.fields.base import NOTHING, LabelRule, Selection, Totals
+from rankseg.fields.base import NOTHING, Field, LabelRule, Selection, Totals
 from rankseg.objectives import LinearFractional
 
 BELOW = 1 - 2.0**-53
@@ -74,7 +75,7 @@ class StaticField:
             cut = (self._totals.peak * BELOW).masked_fill(~active, NOTHING)
             return cut, self.above(cut)
         passes = self.passes if start is None else FROM_NEAR
-        return dinkelbach.maximise_in_passes(self, ratio, active, start, passes)
+        return dinkelbach.maximise_in_passes(cast(Field, self), ratio, active, start, passes)
 
     def claimed_once(self, threshold: Tensor) -> Selection:
         """As ``above``, over the pixels that exactly one class of the image claims."""
