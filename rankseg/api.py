@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from rankseg.fields.tiles import Here, Source
 from rankseg.result import Segmentation
 from rankseg.rule import DecisionRule
 from rankseg.solvers import Settings, settings
+from rankseg.unrolled import PASSES, UnrolledHead
 from rankseg.valid_pixels import decision_for
 
 
@@ -168,6 +169,10 @@ class RankSEG(nn.Module):
             del shown["calibrator"]
         return ", ".join(f"{k}={v!r}" for k, v in [*shown.items(), *chosen.parameters])
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Called by ``torch.jit.script``."""
+        validation.refuse_script(self)
+
     def forward(self, probs: Tensor, valid_mask: Tensor | None = None) -> Tensor:
         """Same as ``predict``."""
         return self.predict(probs, valid_mask)
@@ -200,7 +205,7 @@ class RankSEG(nn.Module):
             If it has the wrong shape, or a value is NaN or outside [0, 1]; the message gives the
             range seen.
         """
-        if operator.is_tracing():
+        if operator.is_tracing(probs):
             return operator.predict(probs, self._settings_text, valid_mask)
         return decision_for(probs, self._settings, valid_mask).prediction()
 
@@ -209,9 +214,37 @@ class RankSEG(nn.Module):
 
         Takes what ``predict`` takes and costs one to a few passes over ``probs`` more.
         """
-        if operator.is_tracing():
+        if operator.is_tracing(probs):
             return operator.solve(probs, self._settings_text, valid_mask)
         return decision_for(probs, self._settings, valid_mask).segmentation()
+
+    def head(self, passes: int = PASSES) -> UnrolledHead:
+        """The decision of each image as a module of plain tensor operations, for export to ONNX.
+
+        What is exported runs without this package. ``DecisionRule.head()`` is simpler and faster
+        where one rule serves all images.
+
+        Parameters
+        ----------
+        passes : int >= 1, default 8
+            Passes over the pixels that look for each class's threshold. The mask gets better with
+            each, never worse, until it is the best; the default is enough unless a class of less
+            than a pixel's expected volume is to be decided. Smoothed Dice and F-beta take twice as
+            many and four more.
+
+        Returns
+        -------
+        UnrolledHead
+            Called with what ``predict`` takes, and gives what it gives, but for ties and rounding
+            in float64. Values are not checked.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For solvers other than RMA, argmax and TR, ``aggregation='dataset'``, a backend other
+            than 'auto' and 'torch', or an isotonic calibrator.
+        """
+        return UnrolledHead(self._settings, passes)
 
     def decide(
         self, probs: Tensor | Iterable[Tensor] | Source, *, one_pass: bool = False

@@ -36,7 +36,9 @@ def published(
     return _rule(gain, rows.threshold, rows.active | ~rows.active.any(1, keepdim=True))
 
 
-def ascent(field: Field, objective: Objective, start: LabelRule) -> LabelRule:
+def ascent(
+    field: Field, objective: Objective, start: LabelRule, *, may_stop: bool = True
+) -> LabelRule:
     """Label rule that climbs the sum of the classes' objectives, from one it never falls below.
 
     The sum is a function of the regions' (S, V) alone. Frank and Wolfe's algorithm (1956): to
@@ -44,6 +46,8 @@ def ascent(field: Field, objective: Objective, start: LabelRule) -> LabelRule:
     the best labels to first order give every pixel to the class where that is largest: one pass.
     On the line from the present (S, V) to theirs the objectives themselves are compared. Points
     inside it stand for mixtures of label maps; only label maps are returned, the best one seen.
+
+    ``may_stop=False`` makes all passes, the last of them for nothing, as a graph has to.
     """
     found = field.regions(start)
     here = (found.selected_sum, found.volume.to(found.selected_sum))
@@ -51,7 +55,7 @@ def ascent(field: Field, objective: Objective, start: LabelRule) -> LabelRule:
     best, record, reached = start, value, value
     climbing = torch.ones_like(value, dtype=torch.bool)
     for _ in range(MOST_PASSES):
-        if not bool(climbing.any()):
+        if may_stop and not bool(climbing.any()):
             break
         rule = _first_order(objective.tangent(*here), start, climbing)
         found = field.regions(rule)

@@ -49,7 +49,7 @@ nearly tied probability can lose more (docs/choosing-a-solver.md).
 def decision_on(values: object, settings: Settings) -> Decision:
     """Decision on a tensor that has yet to be checked: its images each alone, or as one."""
     tensor = validation.pixel_tensor(values, settings.activation)
-    _check_classes(settings, tensor.shape[1])
+    check_classes(settings, tensor.shape[1])
     if settings.aggregation == "dataset" and len(tensor) > 1:
         return Together([tensor], settings)
     field = field_for(settings.calibrated(tensor), settings.read_with, settings.backend)
@@ -76,7 +76,7 @@ def rule_of_one_pass(source: Source, settings: Settings) -> DecisionRule:
     extent = found.extent
     validation.some_pixels(extent.pixels)
     validation.probability_range(extent.lowest, extent.peak, settings.read_with)
-    _check_classes(settings, extent.peak.shape[1])
+    check_classes(settings, extent.peak.shape[1])
     limits = [
         representable(number, extent, how) for number in _pruning(settings, extent.peak.shape[1])
     ]
@@ -109,7 +109,7 @@ def _rule(settings: Settings, threshold: tuple[float, ...], **numbers: Any) -> D
 
 def _tiled(source: Source, settings: Settings) -> Field:
     field = TiledField(source, _how(settings))
-    _check_classes(settings, field.classes)
+    check_classes(settings, field.classes)
     validation.some_pixels(field.pixels)
     validation.probability_range(field.extent.lowest, field.extent.peak, settings.read_with)
     return cast(Field, field)  # the solvers served ask it for sums only
@@ -125,7 +125,8 @@ def _best_at_once(field: Field, settings: Settings) -> Best | None:
     return field.best(family, _limit(settings, field), masks)
 
 
-def _check_classes(settings: Settings, classes: int) -> None:
+def check_classes(settings: Settings, classes: int) -> None:
+    """Refuse numbers for each class that are not as many as there are classes."""
     validation.one_for_each_class("pruning_prob", settings.pruning_prob, classes)
     validation.one_for_each_class("class_weights", settings.class_weights, classes)
     if settings.solver == "TR":
@@ -261,7 +262,10 @@ class Decision:
         published = assignment.published(self.field, self._counted, rows, void_index)
         if self.settings.parameter("assignment") == "published":
             return published
-        return self._not_below(published, assignment.ascent(self.field, self._counted, published))
+        return self._not_below(published, self._climb(published))
+
+    def _climb(self, start: LabelRule) -> LabelRule:
+        return assignment.ascent(self.field, self._counted, start)
 
     def _cut_at(self, threshold: float | list[float]) -> Rows:
         rows = pointwise.solve(self.field, self.objective, threshold)

@@ -1,4 +1,4 @@
-"""The decision as an operator, for ``torch.compile`` and ``torch.export``.
+"""The decision as an operator, for ``torch.compile``, ``torch.export`` and ``torch.func``.
 
 Tracers cannot follow a search whose number of passes depends on the values; they need to know the
 shapes and types of the results only. Settings travel as text, since operators take no objects.
@@ -7,11 +7,13 @@ shapes and types of the results only. Settings travel as text, since operators t
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from rankseg.calibrator import Calibrator
 from rankseg.result import Segmentation
@@ -19,9 +21,17 @@ from rankseg.solvers import Settings
 from rankseg.valid_pixels import decision_for
 
 
-def is_tracing() -> bool:
-    """Whether what is called now is recorded, by a compiler, an exporter or ``torch.jit.trace``."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+def is_tracing(values: object) -> bool:
+    """Whether what is called now is recorded or transformed, or the values are not there.
+
+    That is so under a compiler, an exporter, ``torch.jit.trace``, the transforms of ``torch.func``
+    (``vmap``, ``grad``), a dispatch mode (``FakeTensorMode``), or for tensors that it made.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return True
+    transformed = torch._C._are_functorch_transforms_active()
+    watched = torch._C._len_torch_dispatch_stack() > 0
+    return transformed or watched or isinstance(values, FakeTensor)
 
 
 def as_text(settings: Settings) -> str:
@@ -71,11 +81,59 @@ def _(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> list[T
     return [_no_prediction(values, settings), *per_row, *per_image]
 
 
+def _at(tensor: Tensor, dim: int | None, number: int) -> Tensor:
+    return tensor if dim is None else tensor.select(dim, number)
+
+
+def _batches(
+    info: Any, in_dims: Any, values: Tensor, valid_mask: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Arguments of each call that ``vmap`` stands for: what is not mapped over goes into all."""
+    by_values, _, by_mask = (*in_dims, None)[:3]
+    for number in range(info.batch_size):
+        yield (
+            _at(values, by_values, number),
+            None if valid_mask is None else _at(valid_mask, by_mask, number),
+        )
+
+
+def _map_predict(
+    info: Any, in_dims: Any, values: Tensor, settings: str, valid_mask: Tensor | None = None
+) -> tuple[Tensor, int]:
+    batches = _batches(info, in_dims, values, valid_mask)
+    return torch.stack([_predict(v, settings, m) for v, m in batches]), 0
+
+
+def _map_solve(
+    info: Any, in_dims: Any, values: Tensor, settings: str, valid_mask: Tensor | None = None
+) -> tuple[list[Tensor], list[int]]:
+    batches = _batches(info, in_dims, values, valid_mask)
+    found = [
+        torch.stack(n) for n in zip(*(_solve(v, settings, m) for v, m in batches), strict=True)
+    ]
+    return found, [0] * len(found)
+
+
+if hasattr(torch.library, "register_vmap"):  # from torch 2.5 on
+    _predict.register_vmap(_map_predict)
+    _solve.register_vmap(_map_solve)
+
+
 def _no_prediction(values: Tensor, settings: str) -> Tensor:
+    _refuse_onnx()
     if _settings(settings).output_mode == "multilabel":
         return torch.empty(values.shape, dtype=torch.bool, device=values.device)
     shape = (values.shape[0], *values.shape[2:])
     return torch.empty(shape, dtype=torch.int64, device=values.device)
+
+
+def _refuse_onnx() -> None:
+    """Say what to export instead; the exporter would say that it knows no such operator."""
+    if torch.onnx.is_in_onnx_export():
+        raise RuntimeError(
+            "ONNX has no operator for RankSEG's search: end the network in RankSEG(...).head(), "
+            "which decides the same in a fixed number of plain operations (docs/deployment.md)"
+        )
 
 
 def _settings(text: str) -> Settings:

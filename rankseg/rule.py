@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from rankseg import strict_json, validation
 from rankseg.calibrator import Calibrator
 from rankseg.fields import LabelRule, field_for
+from rankseg.fields.static import StaticField
+from rankseg.head import Head
 
 FORMAT, VERSION = "rankseg decision rule", 1
 MODES = ("multiclass", "multilabel")
 ACTIVATIONS = ("none", "softmax", "sigmoid")
 _GAIN = ("slope", "offset", "bend")
-_LEAST = -1e4  # logarithm of a probability that is none: times a slope, it stays finite
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class DecisionRule:
         return LabelRule(**numbers, void_index=self.void_index)
 
 
-class RuleHead(nn.Module):
+class RuleHead(Head):
     """Last layer of a network: probabilities or logits in, labels or masks out.
 
     Plain tensor operations in float64 and no check of the values: a compiler or ONNX takes it. It
@@ -153,84 +152,27 @@ class RuleHead(nn.Module):
     """
 
     def __init__(self, rule: DecisionRule) -> None:
-        super().__init__()
-        if rule.calibrator is not None and rule.calibrator.kind == "isotonic":
-            raise ValueError(
-                "isotonic calibration is a table, which no head holds: fit 'temperature' or "
-                "'vector', or apply the calibrator before the head"
-            )
-        self.activation = rule.activation
-        self.calibrator = rule.calibrator.kind if rule.calibrator else None
+        super().__init__(rule.activation, rule.calibrator)
         self.masks = rule.output_mode == "multilabel"
         self.void_index = rule.void_index
         self.threshold: Tensor
         self.gain: Tensor
         self.eligible: Tensor
-        self.line: Tensor
-        line = (rule.calibrator.slope, rule.calibrator.offset) if rule.calibrator else ((), ())
-        numbers = {
-            "line": torch.tensor(line, dtype=torch.float64),
-            "threshold": torch.tensor(rule.threshold, dtype=torch.float64),
-            "gain": torch.tensor([getattr(rule, name) for name in _GAIN], dtype=torch.float64),
-            "eligible": torch.tensor(rule.eligible, dtype=torch.bool),
-        }
-        for name, value in numbers.items():
-            self.register_buffer(name, value, persistent=False)  # not of the network's checkpoint
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RuleHead:
-        """Follow the network to a device, not to half precision: rounded numbers move pixels."""
-
-        def move(number: Tensor) -> Tensor:
-            return number.to(fn(number).device)
-
-        super()._apply(move, recurse)  # type: ignore[no-untyped-call]
-        return self
+        self.keep("threshold", torch.tensor([rule.threshold], dtype=torch.float64))
+        self.keep("eligible", torch.tensor([rule.eligible], dtype=torch.bool))
+        gain = [[getattr(rule, name)] for name in _GAIN]
+        self.keep("gain", torch.tensor(gain, dtype=torch.float64))
 
     def forward(self, values: Tensor) -> Tensor:
         """Labels int64 (B, *spatial) or masks bool (B, C, *spatial)."""
-        column = (1, -1, *(1 for _ in values.shape[2:]))
-        probs = self._probs(values).double()
-        claims = probs > self.threshold.reshape(column)
+        field = StaticField(self.probabilities(values), values.dtype)
         if self.masks:
-            return claims
+            return field.select(self.threshold)
         if self.gain.numel() == 0:
-            return claims[:, 0].to(torch.int64)
-        slope, offset, bend = (numbers.reshape(column) for numbers in self.gain)
-        free = ~claims.any(1, keepdim=True)
-        wins = claims | (self.eligible.reshape(column) & free)
-        score = (slope * probs - offset) / (1 - bend * probs)
-        winner = score.masked_fill(~wins, -math.inf).argmax(1)
-        return torch.where(wins.any(1), winner, self.void_index)
-
-    def _probs(self, values: Tensor) -> Tensor:
-        if self.calibrator is not None:
-            return self._calibrated(values.to(self._wide(values)).double())
-        if self.activation == "softmax":
-            return values.to(self._wide(values)).softmax(1)
-        if self.activation == "sigmoid":
-            return values.to(self._wide(values)).sigmoid()
-        return values
-
-    def _calibrated(self, values: Tensor) -> Tensor:
-        column = (1, -1, *(1 for _ in values.shape[2:]))
-        slope, offset = (numbers.reshape(column) for numbers in self.line.unbind())
-        if self.calibrator == "softmax":
-            log = _log(values, self.activation).clamp(min=_LEAST)
-            return torch.softmax(log * slope + offset, 1)
-        if self.activation != "sigmoid":
-            probs = values.softmax(1) if self.activation == "softmax" else values
-            values = (probs.log() - (1 - probs).log()).clamp(_LEAST, -_LEAST)
-        return torch.sigmoid(values * slope + offset)
-
-    @staticmethod
-    def _wide(values: Tensor) -> torch.dtype:
-        return torch.float64 if values.dtype == torch.float64 else torch.float32
-
-
-def _log(values: Tensor, activation: str) -> Tensor:
-    if activation == "none":
-        return values.log()
-    return values.log_softmax(1) if activation == "softmax" else F.logsigmoid(values)
+            return field.select(self.threshold, torch.int64)[:, 0]
+        slope, offset, bend = self.gain.unbind()
+        rule = LabelRule(self.threshold, self.eligible, slope, offset, bend, self.void_index)
+        return field.assign(rule)
 
 
 def _check(rule: DecisionRule) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -244,13 +244,31 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
 
     It holds probabilities, or with an activation the logits that this turns into them.
     """
-    name = "probs" if activation == "none" else "logits"
+    name = _pixels_name(activation)
+    return _fitting_pixels(_plain(name, _pixels_given(values, name)), activation)
+
+
+def pixels(values: object, activation: str = "none") -> Tensor:
+    """As ``pixel_tensor``; returns what was given, which a tracer needs to recognise."""
+    return _fitting_pixels(_pixels_given(values, _pixels_name(activation)), activation)
+
+
+def _pixels_name(activation: str) -> str:
+    return "probs" if activation == "none" else "logits"
+
+
+def _pixels_given(values: object, name: str) -> Tensor:
     if not isinstance(values, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor of shape (B, C, *spatial); got {type(values).__name__}"
             + (f": use torch.from_numpy({name})" if type(values).__module__ == "numpy" else "")
         )
-    values = _plain(name, values)
+    return values
+
+
+def _fitting_pixels(values: Tensor, activation: str) -> Tensor:
+    """Refuse types and shapes that are none of probabilities or logits."""
+    name = _pixels_name(activation)
     if values.dtype not in FLOAT_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOAT_DTYPES)
         wanted = "probabilities (after softmax or sigmoid)" if name == "probs" else "logits"
@@ -291,11 +309,16 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
 
 def valid_mask(mask: object, values: Tensor) -> Tensor:
     """Check which pixels count; returns bool (B, *spatial), plain."""
+    plain = _plain("valid_mask", mask) if isinstance(mask, Tensor) else mask
+    return counted_pixels(plain, values)
+
+
+def counted_pixels(mask: object, values: Tensor) -> Tensor:
+    """As ``valid_mask``, not made plain."""
     batch, _, *spatial = values.shape
     wanted = f"a bool tensor of shape (B, *spatial) = {(batch, *spatial)}, True where pixels count"
     if not isinstance(mask, Tensor):
         raise TypeError(f"valid_mask must be {wanted}; got {type(mask).__name__}")
-    mask = _plain("valid_mask", mask)
     if mask.dtype != torch.bool:
         raise TypeError(f"valid_mask must be {wanted}; got {mask.dtype}: e.g. labels != 255")
     if tuple(mask.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
@@ -378,6 +401,40 @@ def tiles_are_served(solver: str, metric: str, empty: float | str) -> None:
             f"empty={empty!r} needs the probability that a class is absent, for which all its "
             "pixels must be in memory at once; tiles and data sets take empty=0"
         )
+
+
+def can_be_unrolled(solver: str, metric: str, aggregation: str, backend: str) -> None:
+    """Refuse what no fixed number of plain tensor operations decides."""
+    possible = ("RMA", "argmax", "TR")
+    if metric != "acc" and solver not in possible:
+        raise ValueError(
+            f"head() unrolls {_choices(possible)} and metric='acc'; got solver={solver!r}, whose "
+            "steps depend on the values: torch.export holds it as one operator (rankseg is then "
+            "needed where the program runs)"
+        )
+    if aggregation != "image":
+        raise ValueError(
+            f"head() decides each image alone; got aggregation={aggregation!r}: find one rule for "
+            "the data set with decide(...), whose head() is a fixed rule"
+        )
+    if backend not in ("auto", "torch"):
+        raise ValueError(f"head() is made of plain torch; got backend={backend!r}: use 'auto'")
+
+
+def refuse_script(module: object) -> NoReturn:
+    """Say what to do instead of ``torch.jit.script``, which knows too little Python."""
+    raise TypeError(
+        f"torch.jit.script cannot read {type(module).__name__}: use torch.export or "
+        "torch.jit.trace; what ends in RankSEG(...).head() then runs without this package"
+    )
+
+
+def at_least_one(argument: str, value: object) -> int:
+    """Return a plain int, 1 or more."""
+    number = integer(argument, value)
+    if number < 1:
+        raise ValueError(f"{argument} must be at least 1; got {value!r}")
+    return number
 
 
 def some_pixels(number: int) -> None:

@@ -38,16 +38,21 @@ LAYERS = {
     },
     "scoring": {"fields", "objectives", "solvers", "valid_pixels", "validation"},
     "assignment": {"fields", "objectives", "solvers"},
-    "rule": {"calibrator", "fields", "strict_json", "validation"},
+    "head": {"calibrator", "validation"},
+    "rule": {"calibrator", "fields", "head", "strict_json", "validation"},
     "decision": {
         *("cached", "validation", "assignment", "fields", "objectives"),
         *("result", "rule", "solvers"),
     },
     "valid_pixels": {"cached", "decision", "result", "solvers", "validation"},
+    "unrolled": {  # a decision whose field is a graph, and the head that holds it
+        *("assignment", "cached", "decision", "fields", "head", "objectives", "solvers"),
+        "validation",
+    },
     "operator": {"calibrator", "result", "solvers", "valid_pixels"},
     "api": {
         *("calibrator", "decision", "fields", "operator", "result", "rule", "solvers"),
-        *("valid_pixels", "validation"),
+        *("unrolled", "valid_pixels", "validation"),
     },
     "functional": {"api", "calibrator"},
     "": {"api", "calibrator", "fields", "result", "rule", "scoring"},

@@ -19,6 +19,11 @@ NOTHING = 1.0
 """The threshold that selects no pixel: no probability is larger than 1."""
 
 
+def choose(where: Tensor, these: Tensor, those: Tensor) -> Tensor:
+    """``torch.where`` for bool, which onnxruntime does not have."""
+    return (where & these) | (~where & those)
+
+
 @dataclass(frozen=True)
 class Totals:
     """Per row: expected volume and the extreme probabilities; float64 (B, C)."""
@@ -94,7 +99,7 @@ class LabelRule:
         mine = images.unsqueeze(1)
         return LabelRule(
             torch.where(mine, self.claim, other.claim),
-            torch.where(mine, self.eligible, other.eligible),
+            choose(mine, self.eligible, other.eligible),
             torch.where(mine, self.slope, other.slope),
             torch.where(mine, self.offset, other.offset),
             torch.where(mine, self.bend, other.bend),

@@ -12,6 +12,8 @@ passes, against 3.7 to 4.1 with a first cut half-way between that value's cut an
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -28,30 +30,70 @@ LONG = 4 * SAMPLE
 """Rows of so many pixels are long."""
 
 
+class Search(NamedTuple):
+    """Where every row stands: the best value seen and its region, and where to cut next."""
+
+    best: Tensor
+    chosen: Tensor
+    region: Selection
+    cut: Tensor
+    rising: Tensor
+
+
 def maximise(
     field: Field, ratio: LinearFractional, active: Tensor, start: Tensor | None
 ) -> tuple[Tensor, Selection]:
     """What ``Field.maximise`` returns, by one ``above`` for all rows at a time."""
     if ratio.is_mean:
         return largest_pixels(field, active)
-    totals = field.totals()
-    none = torch.zeros_like(totals.mu)
-    full = ratio.value(totals.mu, torch.full_like(none, field.pixels))
-    best = torch.maximum(ratio.value(none, none), full)  # values that cost no pass
-    region = Selection(none, none.to(torch.int64))
-    chosen = torch.full_like(none, NOTHING)
+    best = _without_a_pass(field, ratio)
     cut = _first_cut(field, ratio, active, best) if start is None else start
-    rising, first = active, True
-    while bool(rising.any()):
-        found = field.above(cut.masked_fill(~rising, NOTHING))
-        value = ratio.value(found.selected_sum, found.volume)
+    now, first = _begun(best, cut, active), True
+    while bool(now.rising.any()):
+        now, first = _after_a_pass(field, ratio, now, first), False
+    return now.chosen, now.region
+
+
+def maximise_in_passes(
+    field: Field, ratio: LinearFractional, active: Tensor, start: Tensor | None, passes: int
+) -> tuple[Tensor, Selection]:
+    """The same in so many passes, for graphs, which cannot ask whether a row still rises.
+
+    What a pass finds is never worse than what the one before found.
+    """
+    best = _without_a_pass(field, ratio)
+    cut = half_way(field, ratio, best) if start is None else start
+    now = _begun(best, cut, active)
+    for number in range(passes):
+        now = _after_a_pass(field, ratio, now, first=number == 0)
+    return now.chosen, now.region
+
+
+def _without_a_pass(field: Field, ratio: LinearFractional) -> Tensor:
+    """Value of the better one of the empty and the full mask."""
+    mu = field.totals().mu
+    none = torch.zeros_like(mu)
+    full = ratio.value(mu, torch.full_like(none, field.pixels))
+    return torch.maximum(ratio.value(none, none), full)
+
+
+def _begun(best: Tensor, cut: Tensor, active: Tensor) -> Search:
+    none = torch.zeros_like(best)
+    nothing = Selection(none, none.to(torch.int64))
+    return Search(best, torch.full_like(none, NOTHING), nothing, cut, active)
+
+
+def _after_a_pass(field: Field, ratio: LinearFractional, now: Search, first: bool) -> Search:
+    found = field.above(now.cut.masked_fill(~now.rising, NOTHING))
+    value = ratio.value(found.selected_sum, found.volume)
+    keep = rising = now.rising
+    if not first:  # the guess may lie below the best value
         # the region at the best value's own cut is preferred, unless rounding has emptied it
-        keep = rising & ((value >= best * (1 - ROUNDING)) | first)
-        region, chosen = found.where(keep, region), cut.where(keep, chosen)
-        rising = rising & ((value > best) | first)  # the guess may lie below the best value
-        best = torch.where(keep, torch.maximum(best, value), best)
-        cut, first = ratio.cut(best), False
-    return chosen, region
+        keep = keep & (value >= now.best * (1 - ROUNDING))
+        rising = rising & (value > now.best)
+    region, chosen = found.where(keep, now.region), now.cut.where(keep, now.chosen)
+    best = torch.where(keep, torch.maximum(now.best, value), now.best)
+    return Search(best, chosen, region, ratio.cut(best), rising)
 
 
 def largest_pixels(field: Field, active: Tensor) -> tuple[Tensor, Selection]:
@@ -67,11 +109,14 @@ def largest_pixels(field: Field, active: Tensor) -> tuple[Tensor, Selection]:
 
 def _first_cut(field: Field, ratio: LinearFractional, active: Tensor, best: Tensor) -> Tensor:
     totals = field.totals()
-    half_way = (ratio.cut(best) + totals.peak / 2) / 2
+    guess = half_way(field, ratio, best)
     tell = active & (totals.mu >= 1)  # of less than a pixel a sample knows nothing
     if field.pixels < LONG or not bool(tell.any()):
-        return half_way
+        return guess
     few = field.sample(field.pixels // SAMPLE | 1)  # odd: no column of an image
-    return maximise(few, ratio.scaled(few.pixels / field.pixels), tell, None)[0].where(
-        tell, half_way
-    )
+    return maximise(few, ratio.scaled(few.pixels / field.pixels), tell, None)[0].where(tell, guess)
+
+
+def half_way(field: Field, ratio: LinearFractional, best: Tensor) -> Tensor:
+    """First cut, between that of the best value and half the peak."""
+    return (ratio.cut(best) + field.totals().peak / 2) / 2

@@ -61,7 +61,7 @@ class TensorField:
     def representable(self, number: float) -> float:
         """The number as the input's type holds it: cuts that users write are meant in that type."""
         kind = self.rows.dtype if self.activation == "none" else self.block_dtype
-        return torch.tensor(number, dtype=kind).item()
+        return torch.tensor(number, dtype=kind, device="cpu").item()  # whatever the default
 
     def totals(self) -> Totals:
         """Expected volume, smallest and largest probability of each row; cached."""
@@ -314,7 +314,7 @@ class TensorField:
 
     @property
     def _everyone(self) -> Tensor:
-        return torch.ones(self._shape[:2], dtype=torch.bool)
+        return torch.ones(self._shape[:2], dtype=torch.bool, device="cpu")
 
     def _selection(self, tally: Tally) -> Selection:
         return Selection(self._units.numbers(list(tally.limbs)), tally.volume)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rankseg.fields.base import NOTHING, Field, Selection
+from rankseg.fields.base import NOTHING, Field, Selection, choose
 from rankseg.solvers.exact_scores import log_absent
 from rankseg.solvers.row import row_of
 from rankseg.solvers.rows import Rows
@@ -28,6 +28,11 @@ def log_probability(field: Field) -> Tensor:
     for image, class_ in ((mu > 0) & (mu <= LARGEST_MU)).nonzero().tolist():
         found[image, class_] = log_absent(row_of(field.row(image, class_)))
     return torch.minimum(found, -mu)  # log(1 - p) <= -p, which rounding of denormal p may forget
+
+
+def log_probability_at_once(probs: Tensor) -> Tensor:
+    """The same from float64 probabilities (B, C, *spatial), in a sum that a graph can hold."""
+    return torch.log1p(-probs).sum(tuple(range(2, probs.ndim)))
 
 
 def coupled(log_absent: Tensor, peak: Tensor, coupling: float) -> Tensor:
@@ -73,4 +78,4 @@ def claimers(rows: Rows) -> Rows:
     Unclaimed pixels go to active classes, and would cost another one its P(absent).
     """
     claims = rows.active & (rows.region.volume > 0)
-    return replace(rows, active=torch.where(claims.any(1, keepdim=True), claims, rows.active))
+    return replace(rows, active=choose(claims.any(1, keepdim=True), claims, rows.active))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rankseg.cached import cached_property
-from rankseg.fields.base import Selection
+from rankseg.fields.base import Selection, choose
 from rankseg.objectives import Objective
 
 
@@ -36,7 +36,7 @@ class Rows:
         return Rows(
             torch.where(rows, self.threshold, other.threshold),
             self.region.where(rows, other.region),
-            torch.where(rows, self.active, other.active),
+            choose(rows, self.active, other.active),
             lambda: torch.where(rows, self.score, other.score),
         )
 
