@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo bench bench-check bench-docs test test-older test-kernels coverage test-wheel \
-  all-tests nightly lint format types build clean venv
+  all-tests nightly docs notebooks lint format types build clean venv
 
 help: ## show this list
 	@echo "RankSEG: make TARGET, where TARGET is"
@@ -44,6 +44,8 @@ test-older: $(OLDER)/.installed ## run the Hugging Face and SAM tests with the o
 	@echo "==> running the Hugging Face and SAM tests with transformers 4.57"
 	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest -n 2 -m "not slow" \
 	  tests/integrations/test_transformers*.py tests/integrations/test_sam*.py $(ARGS)
+	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest tests/docs/test_pages.py \
+	  -k "page_runs and (hugging or sam)" $(ARGS)
 
 test-kernels: $(STAMP) ## run the compiled passes and the GPU's as plain Python: every index checked, every line seen
 	@echo "==> running the compiled passes as plain Python"
@@ -71,6 +73,13 @@ nightly: all-tests test-older test-kernels test-wheel ## every test, then the wh
 	@for leg in "$(BIN)/python 2.4.0" "$(BIN)/python newest" "python3.10 2.13.0" \
 	  "python3.12 2.13.0" "python3.13 2.13.0"; do .ci/wheel $$leg || exit 1; done
 
+docs: $(STAMP) ## build the site in docs/_build/html; a warning is an error
+	@echo "==> building the site"
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+notebooks: $(STAMP) ## run the notebooks again and store what they show
+	@OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace docs/notebooks/*.ipynb
+
 lint: $(STAMP) ## check style and formatting
 	@echo "==> ruff"
 	@$(BIN)/ruff check .
@@ -92,7 +101,7 @@ build: $(STAMP) ## build and check the wheel and the source archive, in dist/
 
 clean: ## delete .venv, caches and build results
 	@echo "==> deleting .venv, caches and build results"
-	@rm -rf $(VENV) dist build htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) dist build docs/_build htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find rankseg rankseg_integrations tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is the last thing written: an interrupted installation is taken up again.

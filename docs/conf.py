@@ -16,7 +16,7 @@ project_copyright = author
 version = release = rankseg.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -25,6 +25,7 @@ extensions = [
     *("commands", "mathml"),  # in _extensions
 ]
 exclude_patterns = ["_build"]
+nb_execution_mode = "off"  # shown as they are stored; the tests run them
 smartquotes = False  # 'dice' is a string
 
 # Whatever does not resolve is a warning, and -W makes warnings errors.

@@ -5,7 +5,7 @@ judged on the lower half. It tells apart background, the inside of nuclei, and t
 wide, and never certain. The image and its ground truth (Data Science Bowl 2018, CC0) are part of
 PyPI's `stardist` package, whose wheel is downloaded once with pip and not installed.
 
-    pip install "rankseg[transformers]" matplotlib
+    pip install ".[transformers]" matplotlib
     python examples/huggingface_nuclei.py                # less than a minute on two cores
     python examples/huggingface_nuclei.py --no-rim       # two classes: little is uncertain
     python examples/huggingface_nuclei.py --data folder  # with your own img2d.tif and mask2d.tif

@@ -3,7 +3,7 @@
 Smooth synthetic maps of four classes are written chunk by chunk, then segmented by Dask on the
 threads of this machine. Memory does not grow with the image.
 
-    pip install "rankseg[dask]"
+    pip install ".[dask]"
     python examples/larger_than_memory.py                   # 0.02 GB, in seconds
     python examples/larger_than_memory.py --gigabytes 4     # minutes; needs 4.3 GB of disk
 """

@@ -6,7 +6,7 @@ and never certain. The logger shows Dice and IoU of argmax and of RankSEG after 
 prediction writes one PNG a tile. The image and its ground truth (Data Science Bowl 2018, CC0) are
 part of PyPI's `stardist` package, whose wheel is downloaded once with pip and not installed.
 
-    pip install "rankseg[lightning]" pillow matplotlib
+    pip install ".[lightning]" pillow matplotlib
     python examples/lightning_nuclei.py                # less than a minute on two cores
     python examples/lightning_nuclei.py --data folder  # with your own img2d.tif and mask2d.tif
 """

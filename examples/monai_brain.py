@@ -6,7 +6,7 @@ PyPI's `nilearn` package; where it is not installed, its wheel is downloaded onc
 network is used: the maps stand for its output, on a grid of its own. There is no single truth for a
 population, so decisions are compared by their expected Dice.
 
-    pip install "rankseg[monai]" matplotlib
+    pip install ".[monai]" matplotlib
     python examples/monai_brain.py                  # half a minute on two cores
     python examples/monai_brain.py --spacing 4      # a coarser grid for the "network"
 """

@@ -4,7 +4,7 @@ Images are MONAI's own, `monai.data.create_test_image_3d`: balls in a volume, wi
 almost hides them, so the U-Net, trained here for about a minute, is never sure. Then the same
 volumes are decided slab by slab, without a buffer of probabilities.
 
-    pip install "rankseg[monai]" matplotlib
+    pip install ".[monai]" matplotlib
     python examples/monai_volumes.py                # about a minute on two cores
     python examples/monai_volumes.py --steps 100    # a network that is less sure
 """

@@ -5,7 +5,7 @@ runs. With one, the path is the same:
 
     python examples/sam.py --checkpoint sam_vit_b_01ec64.pth --model-type vit_b
 
-Any image and box: --image my.jpg --box 60 40 180 300. Needs pip install "rankseg[sam,demo]".
+Any image and box: --image my.jpg --box 60 40 180 300. Needs pip install ".[sam,demo]".
 """
 
 import argparse

