@@ -36,7 +36,7 @@ Of our own commands the options are checked all the same.
 FOREIGN = {
     *("--save_probabilities", "--npz"),  # nnU-Net's
     *("--checkpoint", "--gigabytes", "--no-rim", "--steps"),  # of examples
-    "--cov",  # pytest's
+    *("--cov", "--cov-append", "--hypothesis-seed"),  # pytest's
 }
 """Options that pages name and that are not ours."""
 
