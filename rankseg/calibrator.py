@@ -57,6 +57,13 @@ class Calibrator:
             object.__setattr__(self, name, _tuples(getattr(self, name)))  # a list has no hash
         _check(self)
 
+    def __repr__(self) -> str:
+        """Curves by their number of points: all of them fill a page."""
+        if self.kind == "isotonic":
+            counts = ", ".join(str(len(curve)) for curve in self.points)
+            return f"Calibrator(kind='isotonic', points=<{counts}>)"
+        return f"Calibrator(kind={self.kind!r}, slope={self.slope}, offset={self.offset})"
+
     @property
     def classes(self) -> int:
         """Channels, C."""

@@ -236,3 +236,13 @@ def test_half_precision_is_widened():
     torch.testing.assert_close(found, SIGMOID(probs.float()))
     assert SIGMOID(probs.double()).dtype == torch.float64
     assert F.softmax(probs, 1).dtype == torch.bfloat16
+
+
+def test_what_is_shown_fits_a_line():
+    points = [[(k / 99, k / 99) for k in range(100)], [(0.0, 0.1), (1.0, 0.9)]]
+    assert repr(Calibrator("isotonic", points=points)) == (
+        "Calibrator(kind='isotonic', points=<100, 2>)"
+    )
+    line = Calibrator("sigmoid", slope=(0.5,), offset=(1.0,))
+    assert repr(line) == "Calibrator(kind='sigmoid', slope=(0.5,), offset=(1.0,))"
+    assert repr(RankSEG("dice", calibrator=line)).count("sigmoid") == 1
