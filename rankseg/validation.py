@@ -87,6 +87,18 @@ def _sequence(argument: str, value: object, expected: str) -> list[object]:
     return list(plain)
 
 
+def several(argument: str, values: Any, what: str) -> list[Any]:
+    """Return what a list, array, tensor of one axis or another iterable holds."""
+    if isinstance(values, Tensor):
+        values = plain_tensor(argument, values)
+    no_list = (str, bytes, bytearray, memoryview, type)
+    array = hasattr(values, "tolist") and not isinstance(values, no_list)
+    plain = values.tolist() if array else values
+    if isinstance(plain, no_list) or not isinstance(plain, Iterable):
+        raise TypeError(f"{argument} must be a list of {what}; got {type(values).__name__}")
+    return list(plain)
+
+
 def one_for_each_class(argument: str, numbers: object, classes: int) -> None:
     """Refuse a tuple of numbers of another length than there are classes."""
     if isinstance(numbers, tuple) and len(numbers) != classes:
@@ -250,7 +262,7 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
             f"{name} must be a torch.Tensor of shape (B, C, *spatial); got {type(values).__name__}"
             + (f": use torch.from_numpy({name})" if type(values).__module__ == "numpy" else "")
         )
-    values = _plain(name, values)
+    values = plain_tensor(name, values)
     if values.dtype not in FLOAT_DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOAT_DTYPES)
         wanted = "probabilities (after softmax or sigmoid)" if name == "probs" else "logits"
@@ -276,10 +288,10 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
     return values
 
 
-def _plain(name: str, tensor: Tensor) -> Tensor:
+def plain_tensor(name: str, tensor: Tensor) -> Tensor:
     """The values of a tensor of any class, without gradient; refused if they cannot be read."""
     with torch._C.DisableTorchFunctionSubclass():  # what a class makes of operations is its own
-        kind = _unusual(tensor)
+        kind = unusual(tensor)
         if kind:
             raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
         plain = tensor.detach().as_subclass(Tensor)
@@ -293,7 +305,7 @@ def valid_mask(mask: object, values: Tensor) -> Tensor:
     wanted = f"a bool tensor of shape (B, *spatial) = {(batch, *spatial)}, True where pixels count"
     if not isinstance(mask, Tensor):
         raise TypeError(f"valid_mask must be {wanted}; got {type(mask).__name__}")
-    mask = _plain("valid_mask", mask)
+    mask = plain_tensor("valid_mask", mask)
     if mask.dtype != torch.bool:
         raise TypeError(f"valid_mask must be {wanted}; got {mask.dtype}: e.g. labels != 255")
     if tuple(mask.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
@@ -305,7 +317,7 @@ def valid_mask(mask: object, values: Tensor) -> Tensor:
     return mask.reshape(batch, *spatial)
 
 
-def _unusual(tensor: Tensor) -> str:
+def unusual(tensor: Tensor) -> str:
     """What keeps a tensor from being a dense array of values; empty if nothing does."""
     if tensor.is_nested:
         return "nested"
@@ -437,7 +449,7 @@ def prediction_tensor(prediction: object, probs: Tensor) -> Tensor:
     """Check that a prediction is labels or masks for these probabilities, on their device."""
     if not isinstance(prediction, Tensor):
         raise TypeError(f"prediction must be a torch.Tensor; got {type(prediction).__name__}")
-    prediction = _plain("prediction", prediction)
+    prediction = plain_tensor("prediction", prediction)
     batch, classes, *spatial = probs.shape
     masks, labels = (batch, classes, *spatial), (batch, *spatial)
     shape, dtype = tuple(prediction.shape), prediction.dtype
