@@ -22,7 +22,7 @@ def cached(compiled: Any) -> Any:
     return compiled
 
 
-class KernelCache(FunctionCache):  # type: ignore[misc]
+class KernelCache(FunctionCache):
     """numba's cache, but that a file is a help and never a condition.
 
     A disk that is full, or a machine that was switched off, leaves files cut short: from numba they

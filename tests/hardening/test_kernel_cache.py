@@ -75,6 +75,7 @@ def test_a_full_disk_is_said_and_the_answer_given(tmp_path, monkeypatch, damaged
         assert fresh(tmp_path)(2) == 4
 
 
+@pytest.mark.slow  # compiles twice
 def test_a_process_after_one_whose_files_were_cut_short(tmp_path):
     """The kernels themselves, all of whose files end early."""
     program = "print(RankSEG(output_mode='multilabel')(probs(shape=(1, 2, 9, 9))).sum().item())"
