@@ -87,6 +87,18 @@ def _sequence(argument: str, value: object, expected: str) -> list[object]:
     return list(plain)
 
 
+def several(argument: str, values: Any, what: str) -> list[Any]:
+    """Return what a list, array, tensor of one axis or another iterable holds."""
+    if isinstance(values, Tensor):
+        values = plain_tensor(argument, values)
+    no_list = (str, bytes, bytearray, memoryview, type)
+    array = hasattr(values, "tolist") and not isinstance(values, no_list)
+    plain = values.tolist() if array else values
+    if isinstance(plain, no_list) or not isinstance(plain, Iterable):
+        raise TypeError(f"{argument} must be a list of {what}; got {type(values).__name__}")
+    return list(plain)
+
+
 def one_for_each_class(argument: str, numbers: object, classes: int) -> None:
     """Refuse a tuple of numbers of another length than there are classes."""
     if isinstance(numbers, tuple) and len(numbers) != classes:
@@ -245,7 +257,7 @@ def pixel_tensor(values: object, activation: str = "none") -> Tensor:
     It holds probabilities, or with an activation the logits that this turns into them.
     """
     name = _pixels_name(activation)
-    return _fitting_pixels(_plain(name, _pixels_given(values, name)), activation)
+    return _fitting_pixels(plain_tensor(name, _pixels_given(values, name)), activation)
 
 
 def pixels(values: object, activation: str = "none") -> Tensor:
@@ -294,10 +306,10 @@ def _fitting_pixels(values: Tensor, activation: str) -> Tensor:
     return values
 
 
-def _plain(name: str, tensor: Tensor) -> Tensor:
+def plain_tensor(name: str, tensor: Tensor) -> Tensor:
     """The values of a tensor of any class, without gradient; refused if they cannot be read."""
     with torch._C.DisableTorchFunctionSubclass():  # what a class makes of operations is its own
-        kind = _unusual(tensor)
+        kind = unusual(tensor)
         if kind:
             raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
         plain = tensor.detach()
@@ -309,7 +321,7 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
 
 def valid_mask(mask: object, values: Tensor) -> Tensor:
     """Check which pixels count; returns bool (B, *spatial), plain."""
-    plain = _plain("valid_mask", mask) if isinstance(mask, Tensor) else mask
+    plain = plain_tensor("valid_mask", mask) if isinstance(mask, Tensor) else mask
     return counted_pixels(plain, values)
 
 
@@ -330,7 +342,7 @@ def counted_pixels(mask: object, values: Tensor) -> Tensor:
     return mask.reshape(batch, *spatial)
 
 
-def _unusual(tensor: Tensor) -> str:
+def unusual(tensor: Tensor) -> str:
     """What keeps a tensor from being a dense array of values; empty if nothing does."""
     if tensor.is_nested:
         return "nested"
@@ -496,7 +508,7 @@ def prediction_tensor(prediction: object, probs: Tensor) -> Tensor:
     """Check that a prediction is labels or masks for these probabilities, on their device."""
     if not isinstance(prediction, Tensor):
         raise TypeError(f"prediction must be a torch.Tensor; got {type(prediction).__name__}")
-    prediction = _plain("prediction", prediction)
+    prediction = plain_tensor("prediction", prediction)
     batch, classes, *spatial = probs.shape
     masks, labels = (batch, classes, *spatial), (batch, *spatial)
     shape, dtype = tuple(prediction.shape), prediction.dtype

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankseg._require import require
-from rankseg.validation import FLOAT_DTYPES, choice, each_tile, integer, yes_or_no
+from rankseg.validation import FLOAT_DTYPES, choice, each_tile, integer, unusual, yes_or_no
 from rankseg.validation import tiles as check_tiles
 
 __all__ = [
@@ -71,8 +71,8 @@ def check_tensor(name: str, tensor: Tensor) -> None:
     ValueError
         If the class axis or a spatial axis is empty.
     """
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        kind = "meta" if tensor.is_meta else "quantized" if tensor.is_quantized else tensor.layout
+    kind = "" if torch.compiler.is_compiling() else unusual(tensor)  # compilers have no values
+    if kind:
         raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
     if tensor.dtype not in FLOAT_DTYPES:
         floats = ", ".join(_plain(dtype) for dtype in FLOAT_DTYPES)

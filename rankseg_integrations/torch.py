@@ -21,6 +21,7 @@ from rankseg_integrations._common import (
     describe,
     parse_size,
     resize,
+    yes_or_no,
 )
 
 __all__ = ["RankSEGHead", "RankSEGModel"]
@@ -181,6 +182,7 @@ class RankSEGModel(nn.Module):
         super().__init__()
         if not isinstance(head, RankSEGHead):
             raise TypeError(f"head must be a RankSEGHead, got {type(head).__name__}")
+        resize_to_input = yes_or_no("resize_to_input", resize_to_input)
         if resize_to_input and head.size is not None:
             raise ValueError(f"resize_to_input and the head's size={head.size} exclude each other")
         self.model = model

@@ -19,6 +19,9 @@ from rankseg.validation import integer
 
 BLOCK = 64  # images whose weights are multiplied at once
 
+MOST_REPLICATES = 1_000_000
+"""Each keeps the sums of all numbers in memory."""
+
 
 @dataclass
 class Bootstrap:
@@ -39,9 +42,10 @@ class Bootstrap:
     def of(cls, replicates: object, seed: object) -> Bootstrap:
         """Check both numbers."""
         number, start = integer("replicates", replicates), integer("seed", seed)
-        if number < 1 or start < 0:
+        if not 1 <= number <= MOST_REPLICATES or start < 0:
             raise ValueError(
-                f"replicates must be at least 1 and seed at least 0; got {number} and {start}"
+                f"replicates must be at least 1, at most {MOST_REPLICATES:,}, and seed at least 0; "
+                f"got {number} and {start}"
             )
         return cls(number, start)
 

@@ -58,6 +58,8 @@ def candidates(
     TypeError, ValueError
         On options that make no sense.
     """
+    if not isinstance(options, Mapping):
+        raise TypeError(f"options must be a dict of options; got {type(options).__name__}")
     taken = {"metric", "output_mode", "solver", "coupling", "calibrator", "activation", "threshold"}
     options = {name: _plain(value) for name, value in options.items()}
     if taken & set(options):
@@ -90,14 +92,15 @@ def _plain(value: Any) -> Any:
 def _ways(
     solvers: Sequence[str] | None, couplings: Sequence[float], pruned: bool
 ) -> Iterable[dict[str, Any]]:
-    if isinstance(solvers, str):
-        raise TypeError(f"solvers must be a list of names; got {solvers!r}")
-    for solver in SOLVERS if solvers is None else solvers:
+    for solver in SOLVERS if solvers is None else validation.several("solvers", solvers, "names"):
+        if not isinstance(solver, str):
+            raise TypeError(f"solvers must be a list of names; got {solver!r} in it")
         yield {"solver": solver}
         if pruned and solver.upper() == "RMA":  # low probabilities may mean absent, or faint
             yield {"solver": solver, "pruning_prob": 0.0}
-    for coupling in couplings:
-        yield {"solver": "coupled", "coupling": coupling}
+    for coupling in validation.several("couplings", couplings, "numbers"):
+        number = validation.number_in_unit_interval("couplings", coupling)
+        yield {"solver": "coupled", "coupling": number}
 
 
 def _title(how: Mapping[str, Any]) -> str:
@@ -111,9 +114,8 @@ def _name(title: str, calibration: str) -> str:
 
 
 def _known(calibrations: Sequence[str]) -> list[str]:
-    if isinstance(calibrations, str):
-        raise TypeError(f"calibrations must be a list of names; got {calibrations!r}")
-    return [validation.choice("calibrations", name, ("none", *METHODS)) for name in calibrations]
+    names = validation.several("calibrations", calibrations, "names")
+    return [validation.choice("calibrations", name, ("none", *METHODS)) for name in names]
 
 
 def learned(candidate: Candidate, calibrator: Calibrator | None, cut: Any) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from rankseg.evaluation.contest import Contest, Conventions, differences, estima
 from rankseg.evaluation.deciders import Contestant
 from rankseg.evaluation.images import look, probabilities
 from rankseg.evaluation.metrics import PREDICTED, TRUE, counts, metric_for, metrics_for
-from rankseg.evaluation.pairs import Groups, Image, PairError, Skipped, each_image, group_of
+from rankseg.evaluation.pairs import (
+    Groups,
+    Image,
+    PairError,
+    Skipped,
+    are_pairs,
+    each_image,
+    group_of,
+)
 from rankseg.evaluation.prediction import comparable
 from rankseg.evaluation.reliability import Promise, Reliability
 from rankseg.evaluation.result import Contender, Difference, Evaluation, Example
@@ -101,15 +109,16 @@ def evaluate(
     ``average='macro'``). Per data set: counts summed over images, then the mean over classes
     (``aggregation_level='global'``). Accuracy is that of all pixels.
     """
+    pairs = are_pairs(pairs)
     metric_for(metric)
     aggregation = validation.choice("aggregation", aggregation, ("image", "dataset"))
     on_error = validation.choice("on_error", on_error, ("raise", "skip"))
     if ignore_index is not None:
         validation.integer("ignore_index", ignore_index)
     agreed_mode, agreed_activation = deciders.modes(contenders)
-    mode = output_mode or agreed_mode or look(pairs)
+    mode = (agreed_mode or look(pairs)) if output_mode is None else output_mode
     mode = validation.choice("output_mode", mode, ("multiclass", "multilabel"))
-    activation = activation or agreed_activation or "none"
+    activation = (agreed_activation or "none") if activation is None else activation
     activation = validation.choice("activation", activation, ("none", "softmax", "sigmoid"))
     for name, asked, agreed in (
         ("output_mode", mode, agreed_mode),
@@ -118,6 +127,8 @@ def evaluate(
         if agreed not in (None, asked):
             raise ValueError(f"{name}={asked!r} was asked for, and the contenders have {agreed!r}")
     entries = deciders.contestants(contenders, metric, mode, activation)
+    if class_names is not None:
+        class_names = validation.several("class_names", class_names, "names")
     names = [metric, *(name for name in ("dice", "iou", "acc") if name != metric)]
     of_contenders = [
         metric_for(one.rankseg.settings.metric, one.rankseg.settings.metric_parameters)
@@ -213,6 +224,8 @@ class _Run:
             raise PairError(image.name, str(error)) from error
         wanted = image.values.shape if self.how.masks else image.values[:, 0].shape
         kind = torch.bool if self.how.masks else torch.int64
+        if not isinstance(prediction, Tensor):
+            raise TypeError(f"{one.name!r} must return a tensor; got {type(prediction).__name__}")
         if tuple(prediction.shape) != tuple(wanted) or prediction.dtype != kind:
             raise TypeError(
                 f"{one.name!r} returned {prediction.dtype} of shape {tuple(prediction.shape)} for "

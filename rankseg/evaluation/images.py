@@ -51,7 +51,9 @@ class Images:
         on_error = validation.choice("on_error", on_error, ("raise", "skip"))
         if ignore_index is not None:
             validation.integer("ignore_index", ignore_index)
-        mode = validation.choice("output_mode", output_mode or look(pairs), MODES)
+        mode = validation.choice(
+            "output_mode", look(pairs) if output_mode is None else output_mode, MODES
+        )
         skipped = Skipped(strict=on_error == "raise")
         return cls(pairs, mode == "multilabel", activation, ignore_index, skipped)
 

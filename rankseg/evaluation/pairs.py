@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -107,19 +107,25 @@ class Skipped:
         self.reasons[name if number == 1 else f"{name} ({number})"] = reason
 
 
-def re_iterable(pairs: object) -> Iterable[Any]:
-    """Refuse what is no pairs, or gives them once."""
-    if isinstance(pairs, (str, bytes, Mapping)) or not hasattr(pairs, "__iter__"):
+def are_pairs(pairs: object) -> Iterable[Any]:
+    """Refuse what is no pairs: a tensor, above all, whose first axis would be taken for them."""
+    wrong = (str, bytes, Mapping, Tensor, np.ndarray, type)
+    if isinstance(pairs, wrong) or not hasattr(pairs, "__iter__"):
         raise TypeError(
-            "pairs must be a list or another re-iterable of (probs, labels) or (probs, labels, "
+            "pairs must be a list or another iterable of (probs, labels) or (probs, labels, "
             f"name); got {type(pairs).__name__}"
         )
+    return cast(Iterable[Any], pairs)
+
+
+def re_iterable(pairs: object) -> Iterable[Any]:
+    """Refuse what is no pairs, or gives them once."""
     if isinstance(pairs, Iterator):
         raise TypeError(
             f"pairs are visited several times, and a {type(pairs).__name__} gives them once: pass "
             "a list, a DataLoader, or an object whose __iter__ starts anew"
         )
-    return pairs
+    return are_pairs(pairs)
 
 
 def each_image(
@@ -178,6 +184,11 @@ def group_of(groups: Groups, name: str) -> str:
     """What an image belongs to: a patient, a film; itself if nothing is said."""
     if groups is None:
         return name
+    if not callable(groups) and not isinstance(groups, Mapping):
+        raise TypeError(
+            "groups must be a function of an image's name, or a mapping from it; got "
+            f"{type(groups).__name__}"
+        )
     try:
         found = groups(name) if callable(groups) else groups[name]
     except KeyError as error:
@@ -199,6 +210,8 @@ def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str]
     try:
         values, truth = (_tensor(part) for part in pair[:2])
         values = validation.pixel_tensor(values)
+        if isinstance(truth, Tensor):
+            truth = validation.plain_tensor("labels", truth)
     except (TypeError, ValueError) as error:
         raise PairError(where, str(error)) from error
     if not isinstance(truth, Tensor) or truth.ndim < 2:
@@ -206,9 +219,9 @@ def _parts(pair: Any, place: int, first: int) -> tuple[Tensor, Tensor, list[str]
         raise PairError(
             where, f"labels must be a tensor (B, *spatial), or masks (B, C, *spatial); got {got}"
         )
-    names = _names(given, len(values), first, where)
     if len(truth) != len(values):
         raise PairError(where, f"{len(values)} images of probs, {len(truth)} of labels")
+    names = _names(given, len(values), first, where)
     return values, truth.to(values.device), names, pair[3] if len(pair) == 4 else None
 
 
@@ -218,9 +231,16 @@ def _tensor(part: Any) -> Any:
         return part.to(torch.int64)
     if not isinstance(part, np.ndarray):
         return part
+    if isinstance(part, np.ma.MaskedArray):
+        raise TypeError(
+            "arrays must be plain; got a masked one: fill it, labels with the ignore_index"
+        )
     kind = np.dtype("int64") if part.dtype.kind == "u" and part.dtype.itemsize > 1 else part.dtype
     native = part.astype(kind.newbyteorder("="), copy=False)
-    return torch.as_tensor(np.ascontiguousarray(native))  # torch takes no negative strides
+    if native.dtype.kind not in "fiubc":
+        raise TypeError(f"arrays must hold numbers; got {native.dtype}")
+    # Torch takes no negative strides, and warns of memory that cannot be written.
+    return torch.as_tensor(np.require(native, requirements=["C", "W"]))
 
 
 def _images_in(pair: Any) -> int:
@@ -233,15 +253,25 @@ def _images_in(pair: Any) -> int:
 def _names(given: Any, images: int, first: int, where: str) -> list[str]:
     if given is None:
         return [f"image {index}" for index in range(first, first + images)]
-    if hasattr(given, "tolist"):  # a loader makes tensors of numbers
-        given = given.tolist()
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        names = [str(name) for name in given]
-    else:
-        names = [str(given)] if images == 1 else [f"{given} {i}" for i in range(images)]
-    if len(names) != images:
-        raise PairError(where, f"{images} images, {len(names)} names")
-    return names
+    if isinstance(given, Tensor):  # a loader makes tensors of numbers
+        given = _plain_names(given, where)
+    several = isinstance(given, (Sequence, np.ndarray, Tensor)) and not isinstance(given, str)
+    if not several or getattr(given, "ndim", 1) == 0:
+        return [str(given)] if images == 1 else [f"{given} {i}" for i in range(images)]
+    if len(given) != images:
+        raise PairError(where, f"{images} images, {len(given)} names")
+    return [str(name) for name in (given.tolist() if hasattr(given, "tolist") else given)]
+
+
+def _plain_names(given: Tensor, where: str) -> Any:
+    """Names that came as numbers: a tensor of one axis, or a number."""
+    try:
+        given = validation.plain_tensor("names", given)
+    except TypeError as error:
+        raise PairError(where, str(error)) from error
+    if given.ndim > 1:
+        raise PairError(where, f"names must be one for each image; got shape {tuple(given.shape)}")
+    return given if given.ndim else given.item()
 
 
 def _counts(truth: Tensor, ignore_index: int | None) -> Tensor | None:

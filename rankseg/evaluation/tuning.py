@@ -27,6 +27,9 @@ from rankseg.evaluation.pairs import Groups, group_of
 from rankseg.evaluation.prediction import comparable
 from rankseg.evaluation.tuned import FEWEST, Result, TunedRankSEG
 
+MOST_FOLDS = 1000
+"""Each has calibrators of its own."""
+
 
 def tune(
     pairs: Iterable[Any],
@@ -118,10 +121,10 @@ on_error
         couplings,
         calibrations,
         validation.yes_or_no("thresholds", thresholds),
-        options or {},
+        {} if options is None else options,
     )
-    if validation.integer("folds", folds) < 2:
-        raise ValueError(f"folds must be at least 2; got {folds}")
+    if not 2 <= validation.integer("folds", folds) <= MOST_FOLDS:
+        raise ValueError(f"folds must be at least 2, and at most {MOST_FOLDS}; got {folds}")
     confidence = validation.number_in_open_interval("confidence", confidence)
     bootstrap = Bootstrap.of(replicates, seed)
     split = _Folds(groups, folds)

@@ -16,7 +16,6 @@ All functions stay in this one file: numba's cache notices changes of the file i
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from numba.extending import intrinsic, overload
 from rankseg.fields.base import NOTHING
 from rankseg.fields.dinkelbach import LONG, ROUNDING, SAMPLE
 from rankseg.fields.exact_sum import SMALL_PEAK
+from rankseg.fields.kernel_cache import cached
 
 BLOCK = 2048
 """Pixels looked at together with all their classes: 19 classes of float32 are 152 KiB."""
@@ -76,17 +76,7 @@ helper = njit(nogil=True, error_model="numpy")
 
 def kernel(function):
     """Compile once for all processes; for this one only where no folder can be written."""
-    try:
-        return njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:
-        warnings.warn(_NO_CACHE, RuntimeWarning, stacklevel=1)  # one place: said once
-        return helper(function)
-
-
-_NO_CACHE = (
-    "no folder to keep compiled code in: every process compiles for some seconds; "
-    "let NUMBA_CACHE_DIR name a folder that can be written"
-)
+    return cached(helper(function))
 
 
 def _bitcast(source, target, llvm_type):

@@ -95,7 +95,7 @@ def torch_dtype(dtype: Any) -> torch.dtype:
     try:
         named = kinds.get_torch_dtype_from_string if isinstance(dtype, str) else None
         found = named(dtype) if named else kinds.get_equivalent_dtype(dtype, Tensor)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise TypeError(_no_dtype(dtype)) from error
     if not isinstance(found, torch.dtype) or found.is_complex:
         raise TypeError(_no_dtype(dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from monai.utils import ImageMetaKey, convert_data_type, convert_to_dst_type, co
 from torch import Tensor
 
 from rankseg import DecisionRule, RankSEG
+from rankseg.validation import FLOAT_DTYPES, MOST_VALUES, unusual
 from rankseg_integrations.monai.arguments import activation_of, output_mode_of, void_label
 
 # What `RankSEG` itself calls rounding; linear interpolation leaves [0, 1] by less than 1e-6.
@@ -67,6 +69,7 @@ def as_item(img: Any) -> tuple[Any, Tensor]:
             "an item must be a tensor, MetaTensor or NumPy array of shape (C, *spatial); got "
             f"{type(img).__name__}"
         )
+    _check_readable("an item", img)
     if getattr(img, "is_batch", False) or img.ndim > _MOST_AXES:
         raise ValueError(
             f"an item must have shape (C, *spatial), without a batch axis; got a batch of shape "
@@ -82,6 +85,7 @@ def read_mask(mask: Any, values: Tensor) -> Tensor:
     """Return which pixels count, bool (1, *spatial), on the values' device."""
     if not isinstance(mask, (Tensor, np.ndarray)):
         raise TypeError(f"valid_mask must be a tensor or NumPy array; got {type(mask).__name__}")
+    _check_readable("valid_mask", mask)
     if tuple(mask.shape) not in {tuple(values.shape[1:]), (1, *values.shape[1:])}:
         raise ValueError(
             f"valid_mask must have shape (1, *spatial) or (*spatial) for probabilities of shape "
@@ -118,7 +122,7 @@ def as_probabilities(
     values: Tensor, decides: RankSEG | DecisionRule, mask: Tensor | None = None
 ) -> Tensor:
     """Put probabilities (C, *spatial) that left [0, 1] by rounding back; others will be refused."""
-    if activation_of(decides) != "none" or not values.is_floating_point() or not values.numel():
+    if activation_of(decides) != "none" or values.dtype not in FLOAT_DTYPES or not values.numel():
         return values
     if mask is not None:
         values = values.masked_fill(~mask, 0)  # there may be anything
@@ -173,6 +177,21 @@ def check_holds(low: int, high: int, dtype: torch.dtype) -> None:
             f"dtype={str(dtype).removeprefix('torch.')} holds {least} to {most}, and labels are "
             f"{low} to {high}: choose a wider dtype"
         )
+
+
+def _check_readable(name: str, values: Any) -> None:
+    """Refuse what MONAI would make a tensor of in vain, before it tries."""
+    numbers = isinstance(values, Tensor) or values.dtype.kind in "fiub"
+    kind = unusual(values) if isinstance(values, Tensor) else "" if numbers else str(values.dtype)
+    if kind:
+        raise TypeError(f"{name} must be dense, with numbers as values; got a {kind} {_of(values)}")
+    shape = tuple(values.shape)
+    if not shape or math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"{name} must have shape (C, *spatial) and fit into memory; got {shape}")
+
+
+def _of(values: Any) -> str:
+    return "tensor" if isinstance(values, Tensor) else "array"
 
 
 def _plain(item: Any) -> Tensor:

@@ -135,8 +135,11 @@ def _check_named(outputs: Any) -> None:
             "outputs must have named fields; got a "
             f"{type(outputs).__name__} of {len(outputs)}: call the model with return_dict=True"
         )
-    if outputs is None or hasattr(outputs, "ndim"):
-        got = "None" if outputs is None else f"a {type(outputs).__name__} of {tuple(outputs.shape)}"
+    if outputs is None or isinstance(outputs, type) or hasattr(outputs, "ndim"):
+        got = "None" if outputs is None else f"a {type(outputs).__name__}"
+        if hasattr(outputs, "ndim") and not isinstance(outputs, type):
+            nested = getattr(outputs, "is_nested", False)  # these have no shape
+            got += "" if nested else f" of {tuple(outputs.shape)}"
         raise TypeError(
             f"outputs must be what the model returned, with its named fields; got {got}: pass "
             "outputs as they are, not outputs.logits"

@@ -13,11 +13,18 @@ import torch
 
 from rankseg import Calibrator, RankSEG, expected_score
 
-GROWTH = 8e6
-"""Bytes that resident memory may grow by, once warm; measured over 100,000 calls: see below."""
+GROWTH = 2e6
+"""Bytes that resident memory may grow by, once warm.
+
+Measured: 0 over 90,000 calls, -16 to 57 KB over 4,000 (AMD EPYC, torch 2.14.1, numba 0.68.1). Left
+behind by each of 90,000 calls, 24 bytes are 2.2 MB.
+"""
 
 TRACED = 200e3
-"""Bytes of Python objects that may be alive more at the end than after the first round."""
+"""Bytes of Python objects that may be alive more after 700 calls than before; measured: 77 KB.
+
+Left behind by each call, 300 bytes are 210 KB.
+"""
 
 CLASSES = 3
 CALIBRATOR = Calibrator("sigmoid", (0.8,) * CLASSES, (0.1,) * CLASSES)

@@ -1,0 +1,52 @@
+"""Compiled code kept in files for the next process, which may be damaged or impossible to write."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from numba.core.caching import FunctionCache
+
+NO_CACHE = (
+    "no folder to keep compiled code in: every process compiles for some seconds; "
+    "let NUMBA_CACHE_DIR name a folder that can be written"
+)
+
+
+def cached(compiled: Any) -> Any:
+    """Let a function compiled by numba keep its code, where there is a folder for it."""
+    try:
+        compiled._cache = KernelCache(compiled.py_func)  # what numba's own cache=True does
+    except RuntimeError:
+        _warn()
+    return compiled
+
+
+class KernelCache(FunctionCache):
+    """numba's cache, but that a file is a help and never a condition.
+
+    A disk that is full, or a machine that was switched off, leaves files cut short: from numba they
+    are errors of every first call, until someone deletes them. Here they are compiled anew.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Compiled code, or None where there is none that can be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # to read what is no pickle may raise anything
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep compiled code, in place of files that cannot be read."""
+        try:
+            super().save_overload(sig, data)
+        except Exception:
+            try:
+                self.flush()  # an index cut short; what it named is compiled again
+                super().save_overload(sig, data)
+            except OSError:
+                _warn()
+
+
+def _warn() -> None:
+    warnings.warn(NO_CACHE, RuntimeWarning, stacklevel=1)  # one place: said once

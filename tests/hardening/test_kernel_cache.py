@@ -1,0 +1,87 @@
+"""Files of compiled code that are damaged, or cannot be written, cost time and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+from hardening.programs import run
+
+pytest.importorskip("numba")
+
+SMALL = """
+from numba import njit
+from rankseg.fields.kernel_cache import cached
+
+@cached
+@njit
+def twice(x):
+    return 2 * x
+"""
+
+
+def fresh(folder):
+    """The function as a new process imports it; numba keeps its code beside the module."""
+    file = folder / "small.py"
+    if not file.exists():
+        file.write_text(SMALL)
+    spec = importlib.util.spec_from_file_location("small", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.twice
+
+
+def from_files(function):
+    return sum(function.stats.cache_hits.values()) == 1
+
+
+@pytest.fixture(autouse=True)
+def beside_the_module(monkeypatch):
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", "")
+
+
+@pytest.mark.parametrize("left", [0, 0.01, 0.5, 0.99, "other bytes"])
+@pytest.mark.parametrize("suffix", ["nbc", "nbi", "nb?"])
+def test_damaged_files_are_written_anew(tmp_path, suffix, left):
+    assert fresh(tmp_path)(2) == 4
+    again = fresh(tmp_path)
+    assert again(2) == 4
+    assert from_files(again)
+    files = list(tmp_path.rglob(f"*.{suffix}"))
+    assert files
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(b"\x80ab" if left == "other bytes" else whole[: int(len(whole) * left)])
+    damaged, after = fresh(tmp_path), fresh(tmp_path)
+    assert damaged(2) == 4
+    assert not from_files(damaged)
+    assert after(2) == 4
+    assert from_files(after)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_full_disk_is_said_and_the_answer_given(tmp_path, monkeypatch, damaged):
+    if damaged:
+        fresh(tmp_path)(2)
+        for file in tmp_path.rglob("*.nbi"):
+            file.write_bytes(b"")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._open_for_write", full)
+    with pytest.warns(RuntimeWarning, match="let NUMBA_CACHE_DIR name a folder"):
+        assert fresh(tmp_path)(2) == 4
+
+
+@pytest.mark.slow  # compiles twice
+def test_a_process_after_one_whose_files_were_cut_short(tmp_path):
+    """The kernels themselves, all of whose files end early."""
+    program = "print(RankSEG(output_mode='multilabel')(probs(shape=(1, 2, 9, 9))).sum().item())"
+    first = run(program, NUMBA_CACHE_DIR=str(tmp_path))
+    files = [file for file in tmp_path.rglob("*.nb?") if file.is_file()]
+    assert files
+    for file in files:
+        os.truncate(file, file.stat().st_size // 2)
+    assert run(program, NUMBA_CACHE_DIR=str(tmp_path)) == first
