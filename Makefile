@@ -42,9 +42,9 @@ test: $(STAMP) ## run the tests, without the slow ones
 
 test-older: $(OLDER)/.installed ## run the Hugging Face and SAM tests with the oldest transformers served
 	@echo "==> running the Hugging Face and SAM tests with transformers 4.57"
-	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest -n 2 -m "not slow" \
+	@PYTHONPATH="$(CURDIR)/$(OLDER)" $(BIN)/python -m pytest -n 2 -m "not slow" \
 	  tests/integrations/test_transformers*.py tests/integrations/test_sam*.py $(ARGS)
-	@PYTHONPATH=$(OLDER) $(BIN)/python -m pytest tests/docs/test_pages.py \
+	@PYTHONPATH="$(CURDIR)/$(OLDER)" $(BIN)/python -m pytest tests/docs/test_pages.py \
 	  -k "page_runs and (hugging or sam)" $(ARGS)
 
 test-kernels: $(STAMP) ## run the compiled passes and the GPU's as plain Python: every index checked, every line seen
@@ -75,7 +75,7 @@ nightly: all-tests test-older test-kernels test-wheel ## every test, then the wh
 
 docs: $(STAMP) ## build the site in docs/_build/html; a warning is an error
 	@echo "==> building the site"
-	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@$(BIN)/python -m sphinx -W --keep-going -q -E -a -b html docs docs/_build/html
 
 notebooks: $(STAMP) ## run the notebooks again and store what they show
 	@OMP_NUM_THREADS=1 $(BIN)/jupyter execute --inplace docs/notebooks/*.ipynb

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, NoReturn, TypeVar
 
@@ -223,12 +224,21 @@ def integer(argument: str, value: object) -> int:
     return int(value)
 
 
-def known_parameters(where: str, given: Mapping[str, Any], known: Collection[str]) -> None:
-    """Refuse parameters that the solver does not take, naming those it does."""
+def known_parameters(
+    where: str, given: Mapping[str, Any], known: Collection[str], general: Collection[str] = ()
+) -> None:
+    """Refuse parameters that the solver does not take, naming those it does.
+
+    ``general`` are those that every solver takes: not listed, but one may be what was meant.
+    """
     unknown = sorted(set(given) - set(known))
     if unknown:
         takes = _choices(known) if known else "none"
-        raise ValueError(f"{where} takes no parameter {_choices(unknown)}; parameters: {takes}")
+        meant = get_close_matches(unknown[0], [*known, *general], 1)
+        hint = f"; did you mean {meant[0]!r}?" if meant else ""
+        raise ValueError(
+            f"{where} takes no parameter {_choices(unknown)}; parameters: {takes}{hint}"
+        )
 
 
 def void_index_is_used(given: bool, policy: str) -> None:

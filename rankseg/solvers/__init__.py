@@ -164,7 +164,8 @@ def _parameters(
 ) -> dict[str, Any]:
     defaults = {**METRICS[metric], **SOLVERS[solver].modes[output_mode]}
     where = f"metric={metric!r}, solver={solver!r}, output_mode={output_mode!r}"
-    validation.known_parameters(where, given, defaults)
+    general = set(Settings.__dataclass_fields__) - {"parameters"}
+    validation.known_parameters(where, given, defaults, general)
     chosen = {**defaults, **given}
     chosen.update(metric_parameters(metric, {name: chosen[name] for name in METRICS[metric]}))
     if "eps" in chosen:

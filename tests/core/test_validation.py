@@ -80,7 +80,13 @@ from rankseg.functional import rankseg
         ({"empty": "nan", "metric": "acc"}, ValueError, r"scores absent classes like others"),
         ({"include_background": 0}, TypeError, r"must be True or False; got int 0"),
         ({"eps": 1e-4}, ValueError, r"takes no parameter 'eps'; parameters: 'assignment'"),
-        ({"pruning": 0.1}, ValueError, r"takes no parameter 'pruning'"),
+        (
+            {"pruning": 0.1},
+            ValueError,
+            r"takes no parameter 'pruning'.* did you mean 'pruning_prob'\?",
+        ),
+        ({"metrics": "dice"}, ValueError, r"did you mean 'metric'\?"),
+        ({"nonsense": 1}, ValueError, r"'ignore_index'$"),
         (
             {"eps": 1e-4, "output_mode": "multilabel"},
             ValueError,
