@@ -93,24 +93,3 @@ def test_the_first_calls_come_at_once(tmp_path):
     print(all(torch.equal(one, found[0]) for one in found))
     """
     assert run(program, 280, NUMBA_CACHE_DIR=str(tmp_path)) == "True\n"
-
-
-def test_daemon_threads_at_exit():
-    """The interpreter ends while threads decide, ours among them."""
-    program = """
-    import threading
-    torch.set_num_threads(2)
-    image = probs(shape=(1, 4, 600, 600))
-    RankSEG()(image)
-
-    def forever():
-        while True:
-            RankSEG()(image)
-
-    for _ in range(3):
-        threading.Thread(target=forever, daemon=True).start()
-    RankSEG()(image)
-    print("done")
-    """
-    for _ in range(3):
-        assert run(program) == "done\n"
