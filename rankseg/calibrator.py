@@ -142,15 +142,19 @@ class Calibrator:
         impossible = log == -math.inf
         if not bool(impossible.any()):
             return self._line(log).softmax(1)
-        # A pixel whose classes are all impossible keeps zeros; softmax would make them NaN.
-        finite = self._line(log.masked_fill(impossible, 0.0)).masked_fill(impossible, -math.inf)
-        nowhere = impossible.all(1, keepdim=True)
-        return finite.masked_fill(nowhere, 0.0).softmax(1).masked_fill(impossible, 0.0)
+        return softmax_of_possible(self._line(log), impossible)
 
     def _interpolated(self, probs: Tensor) -> Tensor:
         return torch.stack(
             [_between(probs[:, c], points) for c, points in enumerate(self.points)], dim=1
         )
+
+
+def softmax_of_possible(scores: Tensor, impossible: Tensor) -> Tensor:
+    """Softmax over the classes that are possible; a pixel where none is keeps zeros, not NaN."""
+    nowhere = impossible.all(1, keepdim=True)
+    kept = scores.masked_fill(impossible, -math.inf).masked_fill(nowhere, 0.0)
+    return kept.softmax(1).masked_fill(impossible, 0.0)
 
 
 def _between(probs: Tensor, points: tuple[tuple[float, float], ...]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
@@ -10,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankseg import validation
-from rankseg.calibrator import Calibrator
+from rankseg.calibrator import Calibrator, softmax_of_possible
 
-_LEAST = -1e4  # logarithm of a probability that is none: times a slope, it stays finite
 Self = TypeVar("Self", bound="Head")
 
 
@@ -63,11 +63,11 @@ class Head(nn.Module):
         column = (1, -1, *(1 for _ in values.shape[2:]))
         slope, offset = (numbers.reshape(column) for numbers in self.line.unbind())
         if self.calibrator == "softmax":
-            log = _log(values, self.activation).clamp(min=_LEAST)
-            return torch.softmax(log * slope + offset, 1)
+            log = _log(values, self.activation)
+            return softmax_of_possible(log * slope + offset, log == -math.inf)
         if self.activation != "sigmoid":
             probs = values.softmax(1) if self.activation == "softmax" else values
-            values = (probs.log() - (1 - probs).log()).clamp(_LEAST, -_LEAST)
+            values = probs.log() - (1 - probs).log()  # infinite stays so: slopes are above 0
         return torch.sigmoid(values * slope + offset)
 
 

@@ -137,6 +137,17 @@ def test_a_head_calibrates(calibrator, activation, mode):
     assert torch.equal(rule.head()(given), rule.apply(given))
 
 
+@pytest.mark.parametrize("calibrator", [SOFTMAX, SIGMOID], ids=lambda c: c.kind)
+def test_a_head_keeps_zeros(calibrator):
+    """Padding has no class."""
+    probs = some_logits(5).softmax(1)
+    probs[..., 6:] = probs[:, 1, :4] = 0.0
+    rule = RankSEG(pruning_prob=0.2, calibrator=calibrator).decide(probs)
+    head = rule.head()
+    assert torch.equal(head.probabilities(probs) == 0, probs == 0)
+    assert torch.equal(head(probs), rule.apply(probs))
+
+
 def test_a_head_holds_no_table():
     rule = RankSEG(calibrator=ISOTONIC).decide(some_logits().softmax(1))
     with pytest.raises(ValueError, match="isotonic calibration is a table"):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from rankseg import RankSEG
+from rankseg import Calibrator, RankSEG
 
 ALONE = """
 import sys, torch
@@ -132,6 +132,17 @@ def test_onnxruntime_decides_the_same(options, kind, classes):
 @pytest.mark.parametrize(("options", "kind", "classes"), SLOW, ids=str)
 def test_onnxruntime_decides_the_same_with_other_options(options, kind, classes):
     check_onnx(options, kind, classes)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_calibrated_zeros_under_onnx(kind):
+    """Logarithms of zeros are infinite there, too, and what becomes of them is zero."""
+    decide = RankSEG(calibrator=Calibrator(kind, (0.3, 0.6, 1.2), (0.1, 0.0, -0.2)))
+    given = torch.randn(2, 3, 20, 31, generator=torch.Generator().manual_seed(0)).softmax(1)
+    given[..., 20:] = given[:, 1, :5] = 0.0
+    run = session(decide.head(passes=6), given[:, :, :9, :7], FREE)
+    assert np.array_equal(run(given), decide(given).numpy())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -82,6 +82,25 @@ def test_calibrators(kind, activation):
     assert (decide.head()(given) != decide(given)).sum() <= 2
 
 
+@pytest.mark.parametrize("slope", [1e-3, 0.5])
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
+def test_calibrated_zeros_stay_zeros(kind, activation, slope):
+    """Padding has no class; -inf is a logit of probability 0."""
+    calibrator = Calibrator(kind, (slope,) * 4, (0.0,) * 4)
+    decide = RankSEG(calibrator=calibrator, activation=activation)
+    none = 0.0 if activation == "none" else -torch.inf
+    given = values({"activation": activation} if activation != "none" else {})
+    given[:, 1, 3:9] = given[:, 3, 9:20, 4:] = none
+    if activation != "softmax":  # whose probabilities add up to 1
+        given[..., 15:] = none
+    found = decide.head().probabilities(given)
+    calibrated = calibrator(given, activation)
+    assert torch.equal(found == 0, calibrated == 0)
+    assert torch.allclose(found.float(), calibrated, rtol=1e-5, atol=1e-7)  # float32's own
+    assert (decide.head()(given) != decide(given)).sum() <= 2
+
+
 KINDS = {
     **cases.KINDS,
     "many scales": lambda rng, d: 10.0 ** (-16 * rng.random(d)),
