@@ -433,6 +433,14 @@ def can_be_unrolled(solver: str, metric: str, aggregation: str, backend: str) ->
         raise ValueError(f"head() is made of plain torch; got backend={backend!r}: use 'auto'")
 
 
+def graph_number(argument: str, number: float) -> None:
+    """Refuse what ONNX, which holds plain numbers as float32, would make zero or infinite."""
+    if number and not 1e-30 <= number <= 1e30:
+        raise ValueError(
+            f"head() takes {argument} = 0 or from 1e-30 to 1e30; got {argument}={number:g}"
+        )
+
+
 def refuse_script(module: object) -> NoReturn:
     """Say what to do instead of ``torch.jit.script``, which knows too little Python."""
     raise TypeError(

@@ -147,6 +147,9 @@ def test_a_pass_more_is_never_worse():
         ({"solver": "coupled"}, ValueError, "got solver='coupled'"),
         ({"aggregation": "dataset"}, ValueError, "find one rule"),
         ({"backend": "numba"}, ValueError, "made of plain torch"),
+        ({"smooth": 1e39}, ValueError, "from 1e-30 to 1e30; got smooth=1e.39"),
+        ({"metric": "fbeta", "beta": 1e-40}, ValueError, "got beta=1e-40"),
+        ({"class_weights": (1, 1e35)}, ValueError, "got class_weights=1e.35"),
         ({"calibrator": Calibrator("isotonic", points=(((0.1, 0.2),),))}, ValueError, "a table"),
     ],
 )
