@@ -28,6 +28,7 @@ class Head(nn.Module):
             )
         self.activation = activation
         self.calibrator = calibrator.kind if calibrator else None
+        self.calibrated_classes = calibrator.classes if calibrator else None
         self.line: Tensor
         line = (calibrator.slope, calibrator.offset) if calibrator else ((), ())
         self.keep("line", torch.tensor(line, dtype=torch.float64))
@@ -51,7 +52,8 @@ class Head(nn.Module):
 
     def probabilities(self, values: Tensor) -> Tensor:
         """What the decision is made on; in at least float32 where something is computed."""
-        if self.calibrator is not None:
+        if self.calibrated_classes is not None:
+            validation.number_of_classes(values.shape[1], self.calibrated_classes, "the calibrator")
             return self._calibrated(values.to(wide(values)).double())
         if self.activation == "softmax":
             return values.to(wide(values)).softmax(1)

@@ -153,6 +153,7 @@ class RuleHead(Head):
 
     def __init__(self, rule: DecisionRule) -> None:
         super().__init__(rule.activation, rule.calibrator)
+        self.classes = rule.classes
         self.masks = rule.output_mode == "multilabel"
         self.void_index = rule.void_index
         self.threshold: Tensor
@@ -165,7 +166,9 @@ class RuleHead(Head):
 
     def forward(self, values: Tensor) -> Tensor:
         """Labels int64 (B, *spatial) or masks bool (B, C, *spatial)."""
-        field = StaticField(self.probabilities(values), values.dtype)
+        pixels = validation.pixels(values, self.activation).detach()
+        validation.number_of_classes(pixels.shape[1], self.classes, "the rule")
+        field = StaticField(self.probabilities(pixels), pixels.dtype)
         if self.masks:
             return field.select(self.threshold)
         if self.gain.numel() == 0:

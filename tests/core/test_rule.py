@@ -164,6 +164,20 @@ def test_head_decides_the_same(options, dtype):
     assert rule.head()(probs).dtype == rule(probs).dtype
 
 
+@pytest.mark.parametrize(
+    ("probs", "error", "match"),
+    [
+        (values({}, classes=3), ValueError, "the rule is for 4 classes; got 3"),
+        (values({}, classes=1), ValueError, "the rule is for 4 classes; got 1"),
+        (values({}).long(), TypeError, "got int64"),
+        (values({})[0, 0], ValueError, "must have shape"),
+    ],
+)
+def test_a_head_checks_what_is_known_without_values(probs, error, match):
+    with pytest.raises(error, match=match):
+        rule_of({}).head()(probs)
+
+
 def test_one_channel_head():
     for mode in ("multiclass", "multilabel"):
         probs = values({}, classes=1).abs().clamp(0, 1)

@@ -176,6 +176,13 @@ def test_bad_input():
         head(torch.rand(1, 3, 4))
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_calibrator_of_other_classes(classes):
+    calibrator = Calibrator("sigmoid", (0.5,) * classes, (0.0,) * classes)
+    with pytest.raises(ValueError, match=f"the calibrator is for {classes} classes; got 4"):
+        RankSEG(calibrator=calibrator).head()(values({}))
+
+
 def test_copies_and_half_precision_networks():
     decide = RankSEG(calibrator=Calibrator("softmax", (0.8,) * 4, (0.1, 0.0, 0.2, 0.0)))
     given = values({})
