@@ -63,6 +63,11 @@ class DecisionRule:
 
     def __post_init__(self) -> None:
         """Check everything: rules are made by hand and read from files, too."""
+        for name in ("threshold", "regret", *_GAIN):
+            object.__setattr__(self, name, validation.floats(name, getattr(self, name)))
+        validation.plain_numbers("eligible", self.eligible, bool)
+        object.__setattr__(self, "eligible", tuple(self.eligible))
+        object.__setattr__(self, "void_index", validation.integer("void_index", self.void_index))
         _check(self)
 
     @property
@@ -182,10 +187,6 @@ def _check(rule: DecisionRule) -> None:
     """Refuse numbers that no decision gives, or that do not belong together."""
     validation.known_name("output_mode", rule.output_mode, MODES)
     validation.known_name("activation", rule.activation, ACTIVATIONS)
-    validation.plain_numbers("eligible", rule.eligible, bool)
-    for name in ("threshold", "regret", *_GAIN):
-        validation.plain_numbers(name, getattr(rule, name))
-    validation.integer("void_index", rule.void_index)
     validation.optional("calibrator", rule.calibrator, Calibrator)
     labels = rule.output_mode == "multiclass" and rule.classes > 1
     if not rule.classes or any(

@@ -376,6 +376,13 @@ def plain_numbers(argument: str, values: object, kind: type = Real) -> None:
         raise TypeError(f"{argument} must be a tuple of {what}; got {values!r}")
 
 
+def floats(argument: str, values: object) -> tuple[float, ...]:
+    """Return plain floats: NumPy's and fractions are numbers, too, which JSON does not know."""
+    plain_numbers(argument, values)
+    numbers: Iterable[object] = values  # type: ignore[assignment]
+    return tuple(_real(argument, number, "a number") for number in numbers)
+
+
 def number_of_classes(got: int, wanted: int, whose: str) -> None:
     """Refuse pixels with another number of classes."""
     if got != wanted:

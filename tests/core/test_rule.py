@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -140,6 +141,22 @@ def test_a_name_that_occurs_twice(tmp_path):
 def test_rules_made_by_hand_are_checked(given):
     with pytest.raises(ValueError, match=r"must|needs|everywhere"):
         DecisionRule(*given)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, Fraction])
+def test_numbers_of_other_libraries(kind, tmp_path):
+    """They become plain ones, which JSON and ``torch.tensor`` take."""
+    half = (kind(0.5),) * 2
+    rule = DecisionRule(
+        "multiclass", "none", half, [True, False], half, half, half, np.int64(7), half
+    )
+    assert {type(n) for name in ("threshold", "slope", "regret") for n in vars(rule)[name]} == {
+        float
+    }
+    rule.save(tmp_path / "rule.json")
+    assert DecisionRule.load(tmp_path / "rule.json") == rule
+    probs = values({}, classes=2)
+    assert torch.equal(rule.head()(probs), rule(probs))
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
