@@ -1,10 +1,9 @@
-"""What ends a network in plain tensor operations: how it reads logits, and where numbers live."""
+"""What ends a network in plain tensor operations, and how it reads logits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +12,13 @@ from torch import Tensor, nn
 from rankseg import validation
 from rankseg.calibrator import Calibrator, softmax_of_possible
 
-Self = TypeVar("Self", bound="Head")
-
 
 class Head(nn.Module):
-    """Last layer of a network: its numbers are no part of the checkpoint and stay in float64."""
+    """Last layer of a network.
+
+    Its numbers are Python's: no part of the checkpoint, in float64 whatever the network is in, and
+    wherever the pixels are, which may be nowhere (meta, fake).
+    """
 
     def __init__(self, activation: str, calibrator: Calibrator | None) -> None:
         super().__init__()
@@ -29,22 +30,7 @@ class Head(nn.Module):
         self.activation = activation
         self.calibrator = calibrator.kind if calibrator else None
         self.calibrated_classes = calibrator.classes if calibrator else None
-        self.line: Tensor
-        line = (calibrator.slope, calibrator.offset) if calibrator else ((), ())
-        self.keep("line", torch.tensor(line, dtype=torch.float64))
-
-    def keep(self, name: str, number: Tensor) -> None:
-        """Hold numbers that move with the network."""
-        self.register_buffer(name, number, persistent=False)
-
-    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Follow the network to a device, not to half precision: rounded numbers move pixels."""
-
-        def move(number: Tensor) -> Tensor:
-            return number.to(fn(number).device)
-
-        super()._apply(move, recurse)  # type: ignore[no-untyped-call]
-        return self
+        self.line = (calibrator.slope, calibrator.offset) if calibrator else ((), ())
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Called by ``torch.jit.script``."""
@@ -63,7 +49,7 @@ class Head(nn.Module):
 
     def _calibrated(self, values: Tensor) -> Tensor:
         column = (1, -1, *(1 for _ in values.shape[2:]))
-        slope, offset = (numbers.reshape(column) for numbers in self.line.unbind())
+        slope, offset = (float64(numbers, values).reshape(column) for numbers in self.line)
         if self.calibrator == "softmax":
             log = _log(values, self.activation)
             return softmax_of_possible(log * slope + offset, log == -math.inf)
@@ -71,6 +57,11 @@ class Head(nn.Module):
             probs = values.softmax(1) if self.activation == "softmax" else values
             values = probs.log() - (1 - probs).log()  # infinite stays so: slopes are above 0
         return torch.sigmoid(values * slope + offset)
+
+
+def float64(numbers: object, like: Tensor) -> Tensor:
+    """Numbers on the device of a tensor."""
+    return torch.tensor(numbers, dtype=torch.float64, device=like.device)
 
 
 def wide(values: Tensor) -> torch.dtype:
