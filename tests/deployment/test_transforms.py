@@ -109,6 +109,20 @@ def test_replicas():
         assert torch.equal(replica(given), decide(given))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_type_and_shape_are_checked_without_values(backend):
+    decide = RankSEG(backend=backend)
+    with FakeTensorMode():
+        with pytest.raises(TypeError, match="got int64"):
+            decide(torch.ones(2, 4, 6, 5, dtype=torch.int64))
+        with pytest.raises(ValueError, match="must have shape"):
+            decide(torch.rand(6, 5))
+        with pytest.raises(ValueError, match="empty class or spatial"):
+            decide.solve(torch.rand(2, 4, 0))
+        with pytest.raises(TypeError, match="valid_mask must be a bool"):
+            decide(torch.rand(2, 4, 6, 5), torch.ones(2, 6, 5))
+
+
 @pytest.mark.parametrize("end", ["head", "rule"])
 def test_heads_where_numbers_live_elsewhere(end):
     """Networks are built without memory and filled later; shapes are asked for without values."""
