@@ -242,7 +242,8 @@ class RankSEG(nn.Module):
         ------
         TypeError, ValueError
             For solvers other than RMA, argmax and TR, ``aggregation='dataset'``, a backend other
-            than 'auto' and 'torch', or an isotonic calibrator.
+            than 'auto' and 'torch', an isotonic calibrator, or a parameter of the metric that
+            float32, in which ONNX holds it, makes zero or infinite.
         """
         return UnrolledHead(self._settings, passes)
 

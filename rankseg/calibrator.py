@@ -53,8 +53,9 @@ class Calibrator:
 
     def __post_init__(self) -> None:
         """Check everything: calibrators are made by hand and read from files, too."""
-        for name in ("slope", "offset", "points"):
-            object.__setattr__(self, name, _tuples(getattr(self, name)))  # a list has no hash
+        for name in ("slope", "offset"):
+            object.__setattr__(self, name, validation.floats(name, getattr(self, name)))
+        object.__setattr__(self, "points", _curves(self.points))
         _check(self)
 
     def __repr__(self) -> str:
@@ -142,15 +143,19 @@ class Calibrator:
         impossible = log == -math.inf
         if not bool(impossible.any()):
             return self._line(log).softmax(1)
-        # A pixel whose classes are all impossible keeps zeros; softmax would make them NaN.
-        finite = self._line(log.masked_fill(impossible, 0.0)).masked_fill(impossible, -math.inf)
-        nowhere = impossible.all(1, keepdim=True)
-        return finite.masked_fill(nowhere, 0.0).softmax(1).masked_fill(impossible, 0.0)
+        return softmax_of_possible(self._line(log), impossible)
 
     def _interpolated(self, probs: Tensor) -> Tensor:
         return torch.stack(
             [_between(probs[:, c], points) for c, points in enumerate(self.points)], dim=1
         )
+
+
+def softmax_of_possible(scores: Tensor, impossible: Tensor) -> Tensor:
+    """Softmax over the classes that are possible; a pixel where none is keeps zeros, not NaN."""
+    nowhere = impossible.all(1, keepdim=True)
+    kept = scores.masked_fill(impossible, -math.inf).masked_fill(nowhere, 0.0)
+    return kept.softmax(1).masked_fill(impossible, 0.0)
 
 
 def _between(probs: Tensor, points: tuple[tuple[float, float], ...]) -> Tensor:
@@ -196,10 +201,6 @@ def _logit(values: Tensor, activation: str) -> Tensor:
 def _check(calibrator: Calibrator) -> None:
     validation.known_name("kind", calibrator.kind, KINDS)
     slope, offset, points = calibrator.slope, calibrator.offset, calibrator.points
-    validation.plain_numbers("slope", slope)
-    validation.plain_numbers("offset", offset)
-    if not isinstance(points, (tuple, list)):
-        raise TypeError(f"points must be a tuple of points for each class; got {points!r}")
     if calibrator.kind == "isotonic":
         if slope or offset or not points:
             raise ValueError("an isotonic calibrator has points for each class, and nothing else")
@@ -220,8 +221,7 @@ def _check(calibrator: Calibrator) -> None:
 
 def _check_curve(curve: tuple[tuple[float, float], ...]) -> None:
     """Refuse points that no function, or a falling one, goes through."""
-    for point in curve if isinstance(curve, (tuple, list)) else [curve]:
-        validation.plain_numbers("every point", point)
+    for point in curve:
         if len(point) != 2:
             raise ValueError(f"every point must be a pair of probabilities; got {point!r}")
     flat = [number for point in curve for number in point]
@@ -246,5 +246,9 @@ def _number(given: Any) -> float:
     return float(given)
 
 
-def _tuples(given: Any) -> Any:
-    return tuple(map(_tuples, given)) if isinstance(given, (list, tuple)) else given
+def _curves(given: Any) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """Points as tuples of plain floats; a list has no hash."""
+    if not isinstance(given, (tuple, list)):
+        raise TypeError(f"points must be a tuple of points for each class; got {given!r}")
+    curves = (curve if isinstance(curve, (tuple, list)) else [curve] for curve in given)
+    return tuple(tuple(validation.floats("every point", p) for p in curve) for curve in curves)

@@ -1,23 +1,24 @@
-"""What ends a network in plain tensor operations: how it reads logits, and where numbers live."""
+"""What ends a network in plain tensor operations, and how it reads logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+import math
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankseg import validation
-from rankseg.calibrator import Calibrator
-
-_LEAST = -1e4  # logarithm of a probability that is none: times a slope, it stays finite
-Self = TypeVar("Self", bound="Head")
+from rankseg.calibrator import Calibrator, softmax_of_possible
 
 
 class Head(nn.Module):
-    """Last layer of a network: its numbers are no part of the checkpoint and stay in float64."""
+    """Last layer of a network.
+
+    Its numbers are Python's: no part of the checkpoint, in float64 whatever the network is in, and
+    wherever the pixels are, which may be nowhere (meta, fake).
+    """
 
     def __init__(self, activation: str, calibrator: Calibrator | None) -> None:
         super().__init__()
@@ -28,22 +29,8 @@ class Head(nn.Module):
             )
         self.activation = activation
         self.calibrator = calibrator.kind if calibrator else None
-        self.line: Tensor
-        line = (calibrator.slope, calibrator.offset) if calibrator else ((), ())
-        self.keep("line", torch.tensor(line, dtype=torch.float64))
-
-    def keep(self, name: str, number: Tensor) -> None:
-        """Hold numbers that move with the network."""
-        self.register_buffer(name, number, persistent=False)
-
-    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Follow the network to a device, not to half precision: rounded numbers move pixels."""
-
-        def move(number: Tensor) -> Tensor:
-            return number.to(fn(number).device)
-
-        super()._apply(move, recurse)  # type: ignore[no-untyped-call]
-        return self
+        self.calibrated_classes = calibrator.classes if calibrator else None
+        self.line = (calibrator.slope, calibrator.offset) if calibrator else ((), ())
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Called by ``torch.jit.script``."""
@@ -51,7 +38,8 @@ class Head(nn.Module):
 
     def probabilities(self, values: Tensor) -> Tensor:
         """What the decision is made on; in at least float32 where something is computed."""
-        if self.calibrator is not None:
+        if self.calibrated_classes is not None:
+            validation.number_of_classes(values.shape[1], self.calibrated_classes, "the calibrator")
             return self._calibrated(values.to(wide(values)).double())
         if self.activation == "softmax":
             return values.to(wide(values)).softmax(1)
@@ -61,14 +49,19 @@ class Head(nn.Module):
 
     def _calibrated(self, values: Tensor) -> Tensor:
         column = (1, -1, *(1 for _ in values.shape[2:]))
-        slope, offset = (numbers.reshape(column) for numbers in self.line.unbind())
+        slope, offset = (float64(numbers, values).reshape(column) for numbers in self.line)
         if self.calibrator == "softmax":
-            log = _log(values, self.activation).clamp(min=_LEAST)
-            return torch.softmax(log * slope + offset, 1)
+            log = _log(values, self.activation)
+            return softmax_of_possible(log * slope + offset, log == -math.inf)
         if self.activation != "sigmoid":
             probs = values.softmax(1) if self.activation == "softmax" else values
-            values = (probs.log() - (1 - probs).log()).clamp(_LEAST, -_LEAST)
+            values = probs.log() - (1 - probs).log()  # infinite stays so: slopes are above 0
         return torch.sigmoid(values * slope + offset)
+
+
+def float64(numbers: object, like: Tensor) -> Tensor:
+    """Numbers on the device of a tensor."""
+    return torch.tensor(numbers, dtype=torch.float64, device=like.device)
 
 
 def wide(values: Tensor) -> torch.dtype:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
+from rankseg import validation
 from rankseg.calibrator import Calibrator
 from rankseg.result import Segmentation
 from rankseg.solvers import Settings
@@ -67,18 +68,19 @@ def _solve(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> l
 
 @_predict.register_fake
 def _(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> Tensor:
-    return _no_prediction(values, settings)
+    return _no_prediction(values, settings, valid_mask)
 
 
 @_solve.register_fake
 def _(values: Tensor, settings: str, valid_mask: Tensor | None = None) -> list[Tensor]:
+    prediction = _no_prediction(values, settings, valid_mask)
     together = _settings(settings).aggregation == "dataset"
     images = 1 if together else values.shape[0]
     rows = (images, values.shape[1])
     kinds = (torch.float64, torch.float64, torch.int64, torch.bool, torch.bool)
     per_row = [values.new_empty(rows, dtype=kind) for kind in kinds]
     per_image = [values.new_empty(images, dtype=torch.float64) for _ in range(2)]
-    return [_no_prediction(values, settings), *per_row, *per_image]
+    return [prediction, *per_row, *per_image]
 
 
 def _at(tensor: Tensor, dim: int | None, number: int) -> Tensor:
@@ -119,9 +121,13 @@ if hasattr(torch.library, "register_vmap"):  # from torch 2.5 on
     _solve.register_vmap(_map_solve)
 
 
-def _no_prediction(values: Tensor, settings: str) -> Tensor:
+def _no_prediction(values: Tensor, settings: str, valid_mask: Tensor | None) -> Tensor:
     _refuse_onnx()
-    if _settings(settings).output_mode == "multilabel":
+    given = _settings(settings)
+    validation.pixels(values, given.activation)  # what is known without values
+    if valid_mask is not None:
+        validation.counted_pixels(valid_mask, values)
+    if given.output_mode == "multilabel":
         return torch.empty(values.shape, dtype=torch.bool, device=values.device)
     shape = (values.shape[0], *values.shape[2:])
     return torch.empty(shape, dtype=torch.int64, device=values.device)

@@ -14,7 +14,7 @@ from rankseg import strict_json, validation
 from rankseg.calibrator import Calibrator
 from rankseg.fields import LabelRule, field_for
 from rankseg.fields.static import StaticField
-from rankseg.head import Head
+from rankseg.head import Head, float64
 
 FORMAT, VERSION = "rankseg decision rule", 1
 MODES = ("multiclass", "multilabel")
@@ -63,6 +63,11 @@ class DecisionRule:
 
     def __post_init__(self) -> None:
         """Check everything: rules are made by hand and read from files, too."""
+        for name in ("threshold", "regret", *_GAIN):
+            object.__setattr__(self, name, validation.floats(name, getattr(self, name)))
+        validation.plain_numbers("eligible", self.eligible, bool)
+        object.__setattr__(self, "eligible", tuple(self.eligible))
+        object.__setattr__(self, "void_index", validation.integer("void_index", self.void_index))
         _check(self)
 
     @property
@@ -153,36 +158,32 @@ class RuleHead(Head):
 
     def __init__(self, rule: DecisionRule) -> None:
         super().__init__(rule.activation, rule.calibrator)
+        self.classes = rule.classes
         self.masks = rule.output_mode == "multilabel"
         self.void_index = rule.void_index
-        self.threshold: Tensor
-        self.gain: Tensor
-        self.eligible: Tensor
-        self.keep("threshold", torch.tensor([rule.threshold], dtype=torch.float64))
-        self.keep("eligible", torch.tensor([rule.eligible], dtype=torch.bool))
-        gain = [[getattr(rule, name)] for name in _GAIN]
-        self.keep("gain", torch.tensor(gain, dtype=torch.float64))
+        self.threshold = (rule.threshold,)
+        self.eligible = (rule.eligible,)
+        self.gain = [(getattr(rule, name),) for name in _GAIN]
 
     def forward(self, values: Tensor) -> Tensor:
         """Labels int64 (B, *spatial) or masks bool (B, C, *spatial)."""
-        field = StaticField(self.probabilities(values), values.dtype)
+        pixels = validation.pixels(values, self.activation).detach()
+        validation.number_of_classes(pixels.shape[1], self.classes, "the rule")
+        field = StaticField(self.probabilities(pixels), pixels.dtype)
+        threshold = float64(self.threshold, pixels)
         if self.masks:
-            return field.select(self.threshold)
-        if self.gain.numel() == 0:
-            return field.select(self.threshold, torch.int64)[:, 0]
-        slope, offset, bend = self.gain.unbind()
-        rule = LabelRule(self.threshold, self.eligible, slope, offset, bend, self.void_index)
-        return field.assign(rule)
+            return field.select(threshold)
+        if self.classes == 1:
+            return field.select(threshold, torch.int64)[:, 0]
+        slope, offset, bend = float64(self.gain, pixels).unbind()
+        eligible = torch.tensor(self.eligible, device=pixels.device)
+        return field.assign(LabelRule(threshold, eligible, slope, offset, bend, self.void_index))
 
 
 def _check(rule: DecisionRule) -> None:
     """Refuse numbers that no decision gives, or that do not belong together."""
     validation.known_name("output_mode", rule.output_mode, MODES)
     validation.known_name("activation", rule.activation, ACTIVATIONS)
-    validation.plain_numbers("eligible", rule.eligible, bool)
-    for name in ("threshold", "regret", *_GAIN):
-        validation.plain_numbers(name, getattr(rule, name))
-    validation.integer("void_index", rule.void_index)
     validation.optional("calibrator", rule.calibrator, Calibrator)
     labels = rule.output_mode == "multiclass" and rule.classes > 1
     if not rule.classes or any(

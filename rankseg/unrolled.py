@@ -36,6 +36,11 @@ class UnrolledHead(Head):
         validation.can_be_unrolled(
             settings.solver, settings.metric, settings.aggregation, settings.backend
         )
+        numbers = {"smooth": settings.smooth, **settings.metric_parameters}
+        for name, number in numbers.items():
+            validation.graph_number(name, number)
+        for weight in settings.class_weights or ():
+            validation.graph_number("class_weights", weight)
         super().__init__(settings.activation, settings.calibrator)
         self.passes = validation.at_least_one("passes", passes)
         self._settings = settings

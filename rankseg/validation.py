@@ -386,6 +386,13 @@ def plain_numbers(argument: str, values: object, kind: type = Real) -> None:
         raise TypeError(f"{argument} must be a tuple of {what}; got {values!r}")
 
 
+def floats(argument: str, values: object) -> tuple[float, ...]:
+    """Return plain floats: NumPy's and fractions are numbers, too, which JSON does not know."""
+    plain_numbers(argument, values)
+    numbers: Iterable[object] = values  # type: ignore[assignment]
+    return tuple(_real(argument, number, "a number") for number in numbers)
+
+
 def number_of_classes(got: int, wanted: int, whose: str) -> None:
     """Refuse pixels with another number of classes."""
     if got != wanted:
@@ -441,6 +448,14 @@ def can_be_unrolled(solver: str, metric: str, aggregation: str, backend: str) ->
         )
     if backend not in ("auto", "torch"):
         raise ValueError(f"head() is made of plain torch; got backend={backend!r}: use 'auto'")
+
+
+def graph_number(argument: str, number: float) -> None:
+    """Refuse what ONNX, which holds plain numbers as float32, would make zero or infinite."""
+    if number and not 1e-30 <= number <= 1e30:
+        raise ValueError(
+            f"head() takes {argument} = 0 or from 1e-30 to 1e30; got {argument}={number:g}"
+        )
 
 
 def refuse_script(module: object) -> NoReturn:

@@ -21,7 +21,10 @@ from rankseg.fields.base import NOTHING, Field, Selection
 from rankseg.objectives import LinearFractional
 
 ROUNDING = 2.0**-48
-"""Two values closer than this, relatively, may be the same number in exact arithmetic."""
+"""Two values closer than this, relatively, may be the same number in exact arithmetic.
+
+No 1 - 2**-48 is written: ONNX holds plain numbers as float32, where that is 1.
+"""
 
 SAMPLE = 1 << 14
 """Pixels of a sample, at least."""
@@ -89,7 +92,7 @@ def _after_a_pass(field: Field, ratio: LinearFractional, now: Search, first: boo
     keep = rising = now.rising
     if not first:  # the guess may lie below the best value
         # the region at the best value's own cut is preferred, unless rounding has emptied it
-        keep = keep & (value >= now.best * (1 - ROUNDING))
+        keep = keep & (value >= now.best - now.best * ROUNDING)
         rising = rising & (value > now.best)
     region, chosen = found.where(keep, now.region), now.cut.where(keep, now.chosen)
     best = torch.where(keep, torch.maximum(now.best, value), now.best)

@@ -18,8 +18,10 @@ from rankseg.fields import dinkelbach
 from rankseg.fields.base import NOTHING, Field, LabelRule, Selection, Totals
 from rankseg.objectives import LinearFractional
 
-BELOW = 1 - 2.0**-53
-"""Times a number in float64: the next smaller one."""
+BELOW = 2.0**-53
+"""So much of a float64 less is the next smaller one. ONNX holds plain numbers as float32, where
+1 - 2**-53 would be 1.
+"""
 
 FROM_NEAR = 2
 """Passes from a start, which is the best cut of nearly the same ratio."""
@@ -72,7 +74,8 @@ class StaticField:
     ) -> tuple[Tensor, Selection]:
         """Cut and region of the largest value that so many passes find."""
         if ratio.is_mean:  # the largest pixels, as in ``dinkelbach.py``
-            cut = (self._totals.peak * BELOW).masked_fill(~active, NOTHING)
+            peak = self._totals.peak
+            cut = (peak - peak * BELOW).masked_fill(~active, NOTHING)
             return cut, self.above(cut)
         passes = self.passes if start is None else FROM_NEAR
         return dinkelbach.maximise_in_passes(cast(Field, self), ratio, active, start, passes)

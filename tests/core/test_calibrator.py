@@ -2,7 +2,9 @@
 
 import json
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -137,6 +139,17 @@ def test_a_head_calibrates(calibrator, activation, mode):
     assert torch.equal(rule.head()(given), rule.apply(given))
 
 
+@pytest.mark.parametrize("calibrator", [SOFTMAX, SIGMOID], ids=lambda c: c.kind)
+def test_a_head_keeps_zeros(calibrator):
+    """Padding has no class."""
+    probs = some_logits(5).softmax(1)
+    probs[..., 6:] = probs[:, 1, :4] = 0.0
+    rule = RankSEG(pruning_prob=0.2, calibrator=calibrator).decide(probs)
+    head = rule.head()
+    assert torch.equal(head.probabilities(probs) == 0, probs == 0)
+    assert torch.equal(head(probs), rule.apply(probs))
+
+
 def test_a_head_holds_no_table():
     rule = RankSEG(calibrator=ISOTONIC).decide(some_logits().softmax(1))
     with pytest.raises(ValueError, match="isotonic calibration is a table"):
@@ -156,6 +169,29 @@ def test_a_compiled_network_may_hold_one():
     logits = some_logits()
     exported = torch.export.export(decide, (logits,)).module()
     assert torch.equal(exported(logits), decide(logits))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, Fraction])
+def test_numbers_of_other_libraries(kind, tmp_path):
+    """They become plain ones, which JSON and the settings of a decision take."""
+    half = (kind(0.5),) * 3
+    curve = ((kind(0.25), kind(0.0)), (kind(1), kind(0.5)))
+    for calibrator in (
+        Calibrator("sigmoid", half, half),
+        Calibrator("isotonic", points=[curve] * 3),
+    ):
+        calibrator.save(tmp_path / "c.json")
+        assert Calibrator.load(tmp_path / "c.json") == calibrator
+        assert "Fraction" not in repr(vars(calibrator))
+        assert "float" not in repr(vars(calibrator))
+        probs = some_logits().softmax(1)
+        decide = RankSEG(calibrator=calibrator)
+        assert torch.equal(torch.export.export(decide, (probs,)).module()(probs), decide(probs))
+
+
+def test_numbers_beyond_float64_are_refused():
+    with pytest.raises(ValueError, match="beyond float64"):
+        Calibrator("sigmoid", (10**400,), (0.0,))
 
 
 @ALL

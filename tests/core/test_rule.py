@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -142,6 +143,22 @@ def test_rules_made_by_hand_are_checked(given):
         DecisionRule(*given)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, Fraction])
+def test_numbers_of_other_libraries(kind, tmp_path):
+    """They become plain ones, which JSON and ``torch.tensor`` take."""
+    half = (kind(0.5),) * 2
+    rule = DecisionRule(
+        "multiclass", "none", half, [True, False], half, half, half, np.int64(7), half
+    )
+    assert {type(n) for name in ("threshold", "slope", "regret") for n in vars(rule)[name]} == {
+        float
+    }
+    rule.save(tmp_path / "rule.json")
+    assert DecisionRule.load(tmp_path / "rule.json") == rule
+    probs = values({}, classes=2)
+    assert torch.equal(rule.head()(probs), rule(probs))
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
 def test_a_head_keeps_its_numbers_in_a_network_of_half_precision(kind):
     rule = rule_of({})
@@ -162,6 +179,20 @@ def test_head_decides_the_same(options, dtype):
     most = 2 if "activation" in options else 0  # probabilities from logits: rounding
     assert differ.sum() <= most
     assert rule.head()(probs).dtype == rule(probs).dtype
+
+
+@pytest.mark.parametrize(
+    ("probs", "error", "match"),
+    [
+        (values({}, classes=3), ValueError, "the rule is for 4 classes; got 3"),
+        (values({}, classes=1), ValueError, "the rule is for 4 classes; got 1"),
+        (values({}).long(), TypeError, "got int64"),
+        (values({})[0, 0], ValueError, "must have shape"),
+    ],
+)
+def test_a_head_checks_what_is_known_without_values(probs, error, match):
+    with pytest.raises(error, match=match):
+        rule_of({}).head()(probs)
 
 
 def test_one_channel_head():

@@ -11,7 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from rankseg import RankSEG
+from rankseg import Calibrator, RankSEG
 
 BACKENDS = ["torch", "auto"]
 
@@ -107,6 +107,38 @@ def test_replicas():
     decide, given = RankSEG("iou"), probs(2, 4, 6, 5)
     for replica in (copy.deepcopy(decide), pickle.loads(pickle.dumps(decide))):
         assert torch.equal(replica(given), decide(given))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_type_and_shape_are_checked_without_values(backend):
+    decide = RankSEG(backend=backend)
+    with FakeTensorMode():
+        with pytest.raises(TypeError, match="got int64"):
+            decide(torch.ones(2, 4, 6, 5, dtype=torch.int64))
+        with pytest.raises(ValueError, match="must have shape"):
+            decide(torch.rand(6, 5))
+        with pytest.raises(ValueError, match="empty class or spatial"):
+            decide.solve(torch.rand(2, 4, 0))
+        with pytest.raises(TypeError, match="valid_mask must be a bool"):
+            decide(torch.rand(2, 4, 6, 5), torch.ones(2, 6, 5))
+
+
+@pytest.mark.parametrize("end", ["head", "rule"])
+def test_heads_where_numbers_live_elsewhere(end):
+    """Networks are built without memory and filled later; shapes are asked for without values."""
+    given = probs(2, 4, 6, 5)
+    decide = RankSEG(calibrator=Calibrator("softmax", (0.8,) * 4, (0.1, 0.0, 0.2, 0.0)))
+    maker = decide if end == "head" else decide.decide(given)
+    head = maker.head()
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Conv2d(4, 4, 1), maker.head())
+    assert network(given.to("meta")).shape == (2, 6, 5)
+    assert torch.equal(network.to_empty(device="cpu")[1](given), head(given))
+    assert torch.equal(network.to("meta").to_empty(device="cpu")[1](given), head(given))
+    with FakeTensorMode() as mode:
+        fake = head(mode.from_tensor(given))
+    assert (fake.shape, fake.dtype) == ((2, 6, 5), torch.int64)
+    assert torch.equal(make_fx(head)(given)(given), head(given))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.* is deprecated")

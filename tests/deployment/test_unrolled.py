@@ -82,6 +82,25 @@ def test_calibrators(kind, activation):
     assert (decide.head()(given) != decide(given)).sum() <= 2
 
 
+@pytest.mark.parametrize("slope", [1e-3, 0.5])
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
+def test_calibrated_zeros_stay_zeros(kind, activation, slope):
+    """Padding has no class; -inf is a logit of probability 0."""
+    calibrator = Calibrator(kind, (slope,) * 4, (0.0,) * 4)
+    decide = RankSEG(calibrator=calibrator, activation=activation)
+    none = 0.0 if activation == "none" else -torch.inf
+    given = values({"activation": activation} if activation != "none" else {})
+    given[:, 1, 3:9] = given[:, 3, 9:20, 4:] = none
+    if activation != "softmax":  # whose probabilities add up to 1
+        given[..., 15:] = none
+    found = decide.head().probabilities(given)
+    calibrated = calibrator(given, activation)
+    assert torch.equal(found == 0, calibrated == 0)
+    assert torch.allclose(found.float(), calibrated, rtol=1e-5, atol=1e-7)  # float32's own
+    assert (decide.head()(given) != decide(given)).sum() <= 2
+
+
 KINDS = {
     **cases.KINDS,
     "many scales": lambda rng, d: 10.0 ** (-16 * rng.random(d)),
@@ -128,6 +147,9 @@ def test_a_pass_more_is_never_worse():
         ({"solver": "coupled"}, ValueError, "got solver='coupled'"),
         ({"aggregation": "dataset"}, ValueError, "find one rule"),
         ({"backend": "numba"}, ValueError, "made of plain torch"),
+        ({"smooth": 1e39}, ValueError, "from 1e-30 to 1e30; got smooth=1e.39"),
+        ({"metric": "fbeta", "beta": 1e-40}, ValueError, "got beta=1e-40"),
+        ({"class_weights": (1, 1e35)}, ValueError, "got class_weights=1e.35"),
         ({"calibrator": Calibrator("isotonic", points=(((0.1, 0.2),),))}, ValueError, "a table"),
     ],
 )
@@ -152,6 +174,13 @@ def test_bad_input():
         head(torch.zeros(1, 2, 3, dtype=torch.uint8))
     with pytest.raises(ValueError, match="one number for each class"):
         head(torch.rand(1, 3, 4))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_calibrator_of_other_classes(classes):
+    calibrator = Calibrator("sigmoid", (0.5,) * classes, (0.0,) * classes)
+    with pytest.raises(ValueError, match=f"the calibrator is for {classes} classes; got 4"):
+        RankSEG(calibrator=calibrator).head()(values({}))
 
 
 def test_copies_and_half_precision_networks():
