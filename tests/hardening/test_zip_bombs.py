@@ -129,6 +129,14 @@ def endless_key() -> bytes:
     return b"\x80\x02}q\x00)q\x01" + pairs + b"K\x01s."
 
 
+def endless_alias() -> bytes:
+    """The same, whose pairs are kept a second time, under another number."""
+    pairs = b"".join(
+        bytes([104, at, 113, at + 100, 104, at + 100, 0x86, 113, at + 1]) for at in range(1, 60)
+    )
+    return b"\x80\x02](K\x01\x85q\x01" + pairs + b"e}h\x3cK\x01s."
+
+
 def listed(names: int) -> bytes:
     """A safetensors file of many arrays without values."""
     one = b'{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
@@ -174,6 +182,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "counter.pt": (saves(Calls(Counter, Calls(bytearray, 10**9))), "holds more than tensors"),
     "made by size.pt": (saves(Calls(torch.Tensor, 10**9)), "holds more than tensors"),
     "endless key.pt": (lambda path: described(path, endless_key()), "holds more than tensors"),
+    "endless alias.pt": (lambda path: described(path, endless_alias()), "holds more than"),
     "header.safetensors": (writes(struct.pack("<Q", 10**11) + b"{}"), "a header of 100,000,000"),
     "names.safetensors": (writes(listed(3 * 10**5)), "a header of"),
     "outside.safetensors": (
