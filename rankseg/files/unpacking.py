@@ -8,7 +8,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from typing import Any
 
 from rankseg.files.errors import FileError
 
@@ -39,7 +39,7 @@ def unpacked(name: str, packed: bytes, most: int, config: Mapping[str, Any]) -> 
     return found
 
 
-def _opened(name: str, packed: io.BytesIO, config: Mapping[str, Any]) -> IO[bytes]:
+def _opened(name: str, packed: io.BytesIO, config: Mapping[str, Any]) -> io.BufferedIOBase:
     if name == "gzip":
         return gzip.GzipFile(fileobj=packed)
     if name == "bz2":

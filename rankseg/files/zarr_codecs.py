@@ -30,7 +30,10 @@ class _Decode:
         self.codec, self.most, self.decode = codec, most, codec.decode
 
     def __call__(self, buf: Any, out: Any = None) -> Any:
-        from numcodecs.compat import ensure_bytes, ndarray_copy
+        from numcodecs.compat import (  # type: ignore[import-untyped,unused-ignore]
+            ensure_bytes,
+            ndarray_copy,
+        )
 
         packed, name = ensure_bytes(buf), self.codec.codec_id
         refuse_more(len(packed), self.most)

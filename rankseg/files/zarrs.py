@@ -131,7 +131,7 @@ def _most(array: Any, sides: tuple[int, ...]) -> int:
     Filters may widen numbers; those that pack add some bytes, and a shard says where each chunk is.
     """
     pieces = math.prod(sides) // max(math.prod(array.chunks), 1)
-    return 2 * math.prod(sides) * array.dtype.itemsize + 64 * pieces + 2 * BLOCK
+    return int(2 * math.prod(sides) * array.dtype.itemsize + 64 * pieces + 2 * BLOCK)
 
 
 def _check_type(dtype: np.dtype[Any]) -> None:

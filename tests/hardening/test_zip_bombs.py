@@ -132,7 +132,8 @@ def endless_key() -> bytes:
 def endless_alias() -> bytes:
     """The same, whose pairs are kept a second time, under another number."""
     pairs = b"".join(
-        bytes([104, at, 113, at + 100, 104, at + 100, 0x86, 113, at + 1]) for at in range(1, 60)
+        bytes([104, at, 113, at + 100, 104, at + 100, 104, at + 100, 0x86, 113, at + 1])
+        for at in range(1, 60)
     )
     return b"\x80\x02](K\x01\x85q\x01" + pairs + b"e}h\x3cK\x01s."
 
