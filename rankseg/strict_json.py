@@ -58,7 +58,7 @@ def text(path: str | Path) -> str:
         raise ValueError("it is a pipe or device, not a regular file")
     if found.st_size > LONGEST:
         raise ValueError(f"it takes {found.st_size:,} bytes, more than {LONGEST:,}")
-    return Path(path).read_text(encoding="utf-8")
+    return Path(path).read_text(encoding="utf-8-sig")  # some editors begin with a mark
 
 
 def checked(content: Any, form: str, version: int) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
 from rankseg.files.limits import within
+from rankseg.files.unpacking import BLOCK
+from rankseg.files.zarr_codecs import bounded
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
 DESCRIPTIONS = (*MARKS, ".zattrs", ".zmetadata")
@@ -25,9 +27,10 @@ LONGEST = 16 * 1024**2
 CODECS = {
     *("adler32", "astype", "bitround", "blosc", "bytes", "bz2", "crc32", "crc32c", "delta"),
     *("endian", "fixedscaleoffset", "fletcher32", "gzip", "lz4", "lzma", "packbits", "quantize"),
-    *("sharding_indexed", "shuffle", "transpose", "zfpy", "zlib", "zstd"),
+    *("sharding_indexed", "shuffle", "transpose", "zlib", "zstd"),
 }
-"""Those of numbers. Of the others, pickle runs what a chunk holds."""
+"""Those of numbers. Of the others, pickle runs what a chunk holds, and zfpy takes what it says."""
+TYPES = ("dtype", "astype", "encode_dtype", "decode_dtype")
 
 
 def is_zarr(path: Path) -> bool:
@@ -86,8 +89,10 @@ class ZarrArray:
             self.array, path = opened[name], path / name
         self.max_bytes = max_bytes
         _check_type(self.array.dtype)
-        _check_codecs(self.array)
+        with corrupt_if("zarr"):
+            _check_codecs(self.array)
         self._check_chunks(path)
+        self.array = bounded(self.array, _most(self.array, self.array.chunks))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,11 +109,12 @@ class ZarrArray:
 
     def _check_chunks(self, path: Path) -> None:
         """Refuse chunks too large to unpack, and files that hold more than a chunk or never end."""
-        chunk = math.prod(self.array.chunks) * self.array.dtype.itemsize
-        within(chunk, self.max_bytes)
+        sides = getattr(self.array, "shards", None) or self.array.chunks  # those of a file
+        within(math.prod(sides) * self.array.dtype.itemsize, self.max_bytes)
+        most = _most(self.array, sides)
         for folder, _, names in os.walk(path):
             for name in names:
-                _check_file(Path(folder, name), max(LONGEST, chunk + chunk // 8))
+                _check_file(Path(folder, name), LONGEST if name in DESCRIPTIONS else most)
 
     def _read(self, where: Any) -> Tensor:
         size = self.array.dtype.itemsize * self.array.size
@@ -117,6 +123,15 @@ class ZarrArray:
             found = np.asarray(self.array[where])
         _check_type(found.dtype)
         return torch.from_numpy(found.astype(found.dtype.newbyteorder("="), copy=False))
+
+
+def _most(array: Any, sides: tuple[int, ...]) -> int:
+    """Bytes that part of an array may take, packed or as its filters have it.
+
+    Filters may widen numbers; those that pack add some bytes, and a shard says where each chunk is.
+    """
+    pieces = math.prod(sides) // max(math.prod(array.chunks), 1)
+    return int(2 * math.prod(sides) * array.dtype.itemsize + 64 * pieces + 2 * BLOCK)
 
 
 def _check_type(dtype: np.dtype[Any]) -> None:
@@ -140,8 +155,10 @@ def _check_codecs(array: Any) -> None:
 
 
 def _names(codecs: Any) -> Iterator[str]:
-    """Names of codecs, and of those inside them."""
+    """Names of codecs, and of those inside them; refuses types that are no numbers."""
     if isinstance(codecs, dict):
+        for key in TYPES:
+            _check_type(np.dtype(codecs.get(key, "u1")))
         name = codecs.get("id", codecs.get("name"))
         if name is not None:
             yield str(name).removeprefix("numcodecs.")

@@ -309,6 +309,15 @@ def test_dataset_json_that_makes_no_sense(run, predictions, out, content, reason
     assert str(predictions / "dataset.json") in text
 
 
+def test_dataset_json_of_an_editor_that_marks_utf8(run, predictions, reference, out):
+    for name in ("dataset.json", "plans.json"):
+        path = predictions / name
+        text = path.read_bytes() if path.exists() else b"{}"
+        path.write_bytes(b"\xef\xbb\xbf" + text)
+    code, text = run("predict", predictions, "--output", out, "--nnunet", "--reference", reference)
+    assert code == 0, text
+
+
 def test_plans_json_that_makes_no_sense(run, predictions, out):
     (predictions / "plans.json").write_text(json.dumps({"image_reader_writer": ["x"]}))
     code, text = run("predict", predictions, "--output", out, "--nnunet")

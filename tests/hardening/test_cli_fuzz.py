@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hardening import damaged_files
+from hardening import damaged_files, fuzzing
 from hardening.commands import command
 from hardening.damaged_files import HEALTHY, LABELS, probabilities
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-MOST = int(os.environ.get("RANKSEG_FUZZ", "60"))
 ODD = ("", " ", "nan", "inf", "-inf", "1e999", "-1", "0", "1e-400", "9" * 400, "0x10", "True")
 NUMBERS = (*ODD, "0.5", "1", "0.1,0.2,0.3", "1,,2", ",", "a", "é", "½")
 READING = {
@@ -120,10 +119,10 @@ SURE_TO_FAIL = {"demo": ("--metric", "nonsense"), "bench": ("--check", "missing.
 """These two take minutes when they have nothing to complain of."""
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pairs, and a saved file of each kind."""
-    folder = tmp_path_factory.mktemp("world")
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """Three pairs, and a saved file of each kind; a test of its own may write among them."""
+    folder = tmp_path
     for side in ("probs", "labels"):
         (folder / side).mkdir()
     for number in range(3):
@@ -152,7 +151,7 @@ def typed(draw: st.DrawFn) -> list[str]:
     return [*found, *SURE_TO_FAIL.get(name, ())]
 
 
-@settings(max_examples=2 * MOST, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzzing.examples(120)
 @given(arguments=typed())
 def test_any_options(world: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world)

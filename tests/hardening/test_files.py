@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hardening import damaged_files
+from hardening import damaged_files, fuzzing
 from hardening.damaged_files import CHECKED, HEALTHY, OURS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-SEED = int(os.environ.get("RANKSEG_FUZZ_SEED", "0"))
-MOST = int(os.environ.get("RANKSEG_FUZZ", "60"))
-"""Damages of each kind. A long run: RANKSEG_FUZZ=2000 RANKSEG_FUZZ_SEED=7."""
+MOST = 60 * fuzzing.LONGER
+"""Damages of each kind."""
 
 
 def outcome(path: Path) -> object:
@@ -37,7 +35,7 @@ def test_any_damage_is_refused_or_read(tmp_path: Path, name: str) -> None:
     whole = damaged_files.read(path)
     assert whole is not None
     outcomes = []
-    for content in damaged_files.damages(HEALTHY[name], SEED, MOST):
+    for content in damaged_files.damages(HEALTHY[name], fuzzing.SEED, MOST):
         path.write_bytes(content)
         found = outcome(path)
         assert not isinstance(found, Exception)
@@ -48,7 +46,7 @@ def test_any_damage_is_refused_or_read(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-@settings(max_examples=MOST, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzzing.examples(60)
 @given(data=st.data())
 def test_several_damages_at_once(tmp_path: Path, name: str, data: st.DataObject) -> None:
     path = tmp_path / name

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from hardening import damaged_files
 from hardening.commands import command
 from numcodecs import registry
 from numcodecs.abc import Codec
+
+from rankseg.files import read_array
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -101,6 +104,59 @@ def test_traps_in_arrays(tmp_path: Path, sprung: Path, name: str) -> None:
     with pytest.raises(damaged_files.OURS):
         damaged_files.read(path)
     assert not sprung.exists()
+
+
+SPACING = (1.0, 2.0, 3.0)
+SIDES = [(1, 2, 3, 4, 5), (6,)]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"spacing": SPACING, "voxel": SPACING, "again": [SPACING, SPACING]},
+        {"sides": SIDES[0], "others": SIDES, "again": SIDES[1]},
+        {"set": {1, 2}, "empty": set(), "sets": {SPACING, SIDES[0]}},
+        {"list": SIDES, "the same": SIDES, "size": torch.Size((2, 3)), SPACING: SPACING},
+    ],
+)
+def test_values_beside_tensors_may_be_shared(tmp_path: Path, more: dict[Any, Any]) -> None:
+    """A dict of such is refused for what it holds, or read; never as one that does harm."""
+    path, probs = tmp_path / "x.pt", torch.rand(3, 4)
+    torch.save({"probs": probs, **more}, path)
+    assert torch.equal(read_array(path, "probs", 10**6), probs)
+
+
+def with_a_note(tensor: torch.Tensor) -> torch.Tensor:
+    tensor.note = "x"  # type: ignore[attr-defined]
+    return tensor
+
+
+@pytest.mark.parametrize("kind", [with_a_note, torch.nn.Buffer])
+def test_tensors_of_other_kinds_are_named_with_the_remedy(tmp_path: Path, kind: Any) -> None:
+    path, probs = tmp_path / "x.pt", torch.rand(3, 4)
+    torch.save(kind(probs.clone()), path)
+    with pytest.raises(damaged_files.OURS, match=r"save tensor\.as_subclass\(torch\.Tensor\)"):
+        damaged_files.read(path)
+    torch.save(kind(probs.clone()).as_subclass(torch.Tensor), path)
+    assert torch.equal(damaged_files.read(path), probs)
+
+
+class Copies:
+    def __init__(self, call: Any, many: list[Any]) -> None:
+        self.all = call, (many,)
+
+    def __reduce__(self) -> Any:
+        return self.all
+
+
+@pytest.mark.parametrize("call", [set, OrderedDict, torch.Size])
+def test_one_list_is_not_copied_by_many_calls(tmp_path: Path, call: Any) -> None:
+    path, many = tmp_path / "x.pt", [1, 2] if call is not OrderedDict else [(1, 2), (3, 4)]
+    torch.save({"p": torch.rand(3, 4), "q": Copies(call, many)}, path)
+    damaged_files.read(path)
+    torch.save({"p": torch.rand(3, 4), "q": [Copies(call, many) for _ in range(3)]}, path)
+    with pytest.raises(damaged_files.OURS, match="holds more than tensors"):
+        damaged_files.read(path)
 
 
 @pytest.mark.parametrize("place", ["filters", "compressor"])

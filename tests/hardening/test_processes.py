@@ -117,6 +117,7 @@ expected = answers(image)
 print("ready", flush=True)
 for call in calls:
     try:
+        print("again", flush=True)
         while True:
             call()
     except KeyboardInterrupt:
@@ -133,6 +134,7 @@ def test_interrupts_in_every_kind_of_search():
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for pause in (0.2, 0.11, 0.3, 0.15, 0.25, 0.1):
+            assert process.stdout.readline() == "again\n"  # from here on it is caught
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(pause)
             process.send_signal(signal.SIGINT)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import io
 import json
+import lzma
 import os
 import struct
 import subprocess
@@ -17,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import nibabel
 import numpy as np
 import pytest
@@ -24,6 +27,10 @@ import torch
 import zarr
 from hardening import damaged_files
 from hardening.damaged_files import HEALTHY
+from numcodecs import BZ2, LZ4, LZMA, Blosc, Delta, GZip, Shuffle, Zlib, Zstd
+from numcodecs.abc import Codec
+
+from rankseg.files.unpacking import announced
 
 MEGA = 1024**2
 MOST = 64 * MEGA
@@ -122,6 +129,15 @@ def endless_key() -> bytes:
     return b"\x80\x02}q\x00)q\x01" + pairs + b"K\x01s."
 
 
+def endless_alias() -> bytes:
+    """The same, whose pairs are kept a second time, under another number."""
+    pairs = b"".join(
+        bytes([104, at, 113, at + 100, 104, at + 100, 104, at + 100, 0x86, 113, at + 1])
+        for at in range(1, 60)
+    )
+    return b"\x80\x02](K\x01\x85q\x01" + pairs + b"e}h\x3cK\x01s."
+
+
 def listed(names: int) -> bytes:
     """A safetensors file of many arrays without values."""
     one = b'{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
@@ -167,6 +183,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "counter.pt": (saves(Calls(Counter, Calls(bytearray, 10**9))), "holds more than tensors"),
     "made by size.pt": (saves(Calls(torch.Tensor, 10**9)), "holds more than tensors"),
     "endless key.pt": (lambda path: described(path, endless_key()), "holds more than tensors"),
+    "endless alias.pt": (lambda path: described(path, endless_alias()), "holds more than"),
     "header.safetensors": (writes(struct.pack("<Q", 10**11) + b"{}"), "a header of 100,000,000"),
     "names.safetensors": (writes(listed(3 * 10**5)), "a header of"),
     "outside.safetensors": (
@@ -234,10 +251,11 @@ for healthy in ("volume.nii", "strips.tif", "labels.png", "tensor.pt"):  # what 
 status = Path("/proc/self/status")
 peak = lambda: 1024 * int(re.search("VmHWM:\\s*(\\d+)", status.read_text())[1])
 for name in sys.argv[3:]:
+    read = damaged_files.read_zarr if name.endswith("zarr") else damaged_files.read
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = peak()
     try:
-        found = damaged_files.read(Path(name))
+        found = read(Path(name))
     except damaged_files.OURS:
         found = None
     print(peak() - before, "" if found is None else tuple(getattr(found, "shape", ())), sep="\\t")
@@ -386,6 +404,132 @@ def test_damage_to_a_zarr(tmp_path: Path, version: int) -> None:
             with contextlib.suppress(*damaged_files.OURS):
                 assert damaged_files.read_zarr(path).dtype.kind in "fiub"
         file.write_bytes(healthy)
+
+
+def stated(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "configuration": more}
+
+
+def endless_frame(size: int) -> bytes:
+    """A Zstandard frame that announces no size: blocks of one byte that is repeated."""
+    block = lambda last: (BLOCK << 3 | 1 << 1 | last).to_bytes(3, "little") + b"\0"  # noqa: E731
+    return b"\x28\xb5\x2f\xfd\0\x58" + block(0) * (size // BLOCK - 1) + block(1)
+
+
+def lying_frame(size: int) -> bytes:
+    """One that announces a byte, after an honest one without a size."""
+    return endless_frame(BLOCK) + b"\x28\xb5\x2f\xfd\x20\x01" + endless_frame(size)[6:]
+
+
+def sharded(packed: bytes) -> bytes:
+    """A shard of one chunk."""
+    index = struct.pack("<QQ", 0, len(packed))
+    return packed + index + struct.pack("<I", google_crc32c.value(index))
+
+
+BLOCK = 128 * 1024
+BYTES = stated("bytes", endian="little")
+NUMCODECS = ("bz2", "lzma", "zlib", "lz4", "zstd")
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "bz2": bz2.compress,
+    "lzma": lambda zeros: lzma.compress(zeros, preset=0),
+    "gzip": gzip.compress,
+    "zlib": zlib.compress,
+    "zstd": Zstd().encode,
+    "lz4": LZ4().encode,
+    "blosc": Blosc("zstd").encode,
+    "zstd without a size": lambda zeros: endless_frame(len(zeros)),
+    "zstd with a lie": lambda zeros: lying_frame(len(zeros)),
+}
+"""A chunk that should hold 360 bytes, by the codec that its name begins with."""
+
+
+def bomb(folder: Path, name: str, version: int, packed: bytes) -> Path:
+    """A zarr whose first chunk it is; of version 4 one of the third format, in a shard."""
+    path, codec = store(folder, min(version, 3)), name.split()[0]
+    if version == 2:
+        described_otherwise(path, lambda table: table.update(compressor={"id": codec}))
+        (path / "0.0.0.0").write_bytes(packed)
+        return path
+    long = f"numcodecs.{codec}" if codec in NUMCODECS and name != "zstd" else codec
+    codecs = [BYTES, stated(long)]
+    if version == 4:
+        crc = stated("crc32c")
+        inside = {"chunk_shape": [1, 3, 6, 5], "codecs": codecs, "index_codecs": [BYTES, crc]}
+        codecs, packed = [stated("sharding_indexed", **inside)], sharded(packed)
+    described_otherwise(path, lambda table: table.update(codecs=codecs))
+    (path / "c/0/0/0/0").write_bytes(packed)
+    return path
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="tells no peak of memory")
+def test_no_chunk_takes_memory(tmp_path: Path) -> None:
+    paths = []
+    for name, pack in PACKERS.items():
+        packed = pack(bytes(100 * MEGA))
+        for version in (2, 3, 4):
+            folder = tmp_path / f"{name} {version}"
+            folder.mkdir()
+            paths.append(bomb(folder, name, version, packed))
+    grown = dict(zip(paths, peaks(tmp_path, paths), strict=True))
+    assert {path.parent.name: one for path, one in grown.items() if one[0] > MOST or one[1]} == {}
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+@pytest.mark.parametrize("name", [name for name in PACKERS if " " not in name])
+def test_chunks_of_more_than_a_chunk_are_named(tmp_path: Path, name: str, version: int) -> None:
+    pack = PACKERS[name]
+    path = bomb(tmp_path, name, version, pack(damaged_files.ARRAY.tobytes()))
+    np.testing.assert_array_equal(damaged_files.read_zarr(path), damaged_files.ARRAY)
+    path = bomb(tmp_path / "more", name, version, pack(bytes(MEGA)))
+    with pytest.raises(damaged_files.OURS, match="a chunk holds more than"):
+        damaged_files.read_zarr(path)
+
+
+@pytest.mark.parametrize("packers", ["auto", None])
+def test_shards_are_larger_than_their_chunks(tmp_path: Path, packers: str | None) -> None:
+    values = np.random.default_rng(0).random((2, 4, 200, 200))
+    path, sides = tmp_path / "x.zarr", {"chunks": (1, 1, 20, 20), "shards": (1, 4, 200, 200)}
+    array = zarr.create_array(
+        str(path), shape=values.shape, dtype="f8", compressors=packers, **sides
+    )
+    array[...] = values
+    np.testing.assert_array_equal(damaged_files.read_zarr(path), values[0])
+    os.truncate(path / "c/1/0/0/0", 10**10)
+    with pytest.raises(damaged_files.OURS, match="takes 10,000,000,000 bytes, more than"):
+        damaged_files.read_zarr(path)
+
+
+@pytest.mark.parametrize("codec", [GZip(), Zlib(), BZ2(), LZMA(), LZ4(), Zstd(), Blosc()])
+def test_packed_zarr_is_read_as_written(tmp_path: Path, codec: Codec) -> None:
+    """Bytes of chunks on the way are ours, where zarr's own would take what a file says."""
+    values = np.random.default_rng(0).random((2, 3, 40, 50))
+    usual: dict[str, Any] = {"shape": values.shape, "chunks": (1, 3, 20, 25), "dtype": "f8"}
+    for filters in ([], [Shuffle(8)], [Delta("<f8")]):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr"
+        usual |= {"filters": filters, "compressors": codec, "zarr_format": 2}
+        array = zarr.create_array(str(path), **usual)
+        array[...] = values
+        np.testing.assert_allclose(damaged_files.read_zarr(path), values[0], rtol=1e-12)
+
+
+def test_types_of_filters_that_make_a_byte_a_million(tmp_path: Path) -> None:
+    path = store(tmp_path, 2)
+    wide = {"id": "astype", "encode_dtype": "|u1", "decode_dtype": "|S1000000"}
+    described_otherwise(path, lambda table: table.update(filters=[wide]))
+    with pytest.raises(damaged_files.OURS, match="store numbers"):
+        damaged_files.read_zarr(path)
+
+
+@pytest.mark.parametrize("length", [0, 3, 4, 5, 6, 7, 8, 12])
+def test_zstandard_that_is_cut_off(length: int) -> None:
+    whole = lying_frame(2 * BLOCK)
+    assert announced("zstd", whole) == 3 * BLOCK
+    assert announced("zstd", Zstd().encode(bytes(300))) == 300
+    assert announced("zstd", b"\x50\x2a\x4d\x18\x02\0\0\0ab" + whole) == 3 * BLOCK
+    if length:
+        with pytest.raises((EOFError, ValueError)):
+            announced("zstd", whole[:length])
 
 
 def test_nifti_of_the_healthy_files_is_one() -> None:
