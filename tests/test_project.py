@@ -49,7 +49,7 @@ LAYERS = {
         *("assignment", "cached", "decision", "fields", "head", "objectives", "solvers"),
         "validation",
     },
-    "operator": {"calibrator", "result", "solvers", "valid_pixels"},
+    "operator": {"calibrator", "result", "solvers", "valid_pixels", "validation"},
     "api": {
         *("calibrator", "decision", "fields", "operator", "result", "rule", "solvers"),
         *("unrolled", "valid_pixels", "validation"),
@@ -65,6 +65,7 @@ HOUSEHOLD = {"torch", "numpy", "typing_extensions"}  # torch needs the third its
 PRIVATE = {
     "_common": {"_require", "validation"},
     "_lightning": {"files"},
+    "monai": {"validation"},
     "nnunet": {"nnunet"},
 }
 """What adapters take of the inside: checks, and files that are whole or absent as the CLI's are.
@@ -75,7 +76,11 @@ beside the command that shares it.
 TWINS = {"lightning": {"_lightning"}, "pytorch_lightning": {"_lightning"}}
 """One framework under two names, each with its own base classes; the logic is written once."""
 TERMINAL = {"typer", "rich"}
-COMPILERS = {"numba_kernels": {"numba", "llvmlite"}, "triton_kernels": {"triton"}}
+COMPILERS = {
+    "kernel_cache": {"numba"},
+    "numba_kernels": {"numba", "llvmlite"},
+    "triton_kernels": {"triton"},
+}
 """Files that may import a compiler; nothing imports these files before they are needed."""
 GUESTS = {
     *("ai_edge_litert", "batchgenerators", "dask", "distributed", "ignite", "imgviz"),
