@@ -21,18 +21,28 @@ from rankseg.result import Segmentation
 from rankseg.solvers import Settings
 from rankseg.valid_pixels import decision_for
 
+# Of the modes that torch knows by name; others only watch.
+_MODES = (
+    torch._C._TorchDispatchModeKey.FAKE,
+    torch._C._TorchDispatchModeKey.FUNCTIONAL,
+    torch._C._TorchDispatchModeKey.PROXY,
+)
+
 
 def is_tracing(values: object) -> bool:
     """Whether what is called now is recorded or transformed, or the values are not there.
 
     That is so under a compiler, an exporter, ``torch.jit.trace``, the transforms of ``torch.func``
-    (``vmap``, ``grad``), a dispatch mode (``FakeTensorMode``), or for tensors that it made.
+    (``vmap``, ``grad``), ``make_fx``, ``FakeTensorMode``, or for tensors that it made.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return True
     transformed = torch._C._are_functorch_transforms_active()
-    watched = torch._C._len_torch_dispatch_stack() > 0
-    return transformed or watched or isinstance(values, FakeTensor)
+    return (
+        transformed
+        or isinstance(values, FakeTensor)
+        or any(map(torch._C._get_dispatch_mode, _MODES))
+    )
 
 
 def as_text(settings: Settings) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SIZES = [1, 2, 3, 5, 7, 8, 13, 31]
@@ -229,7 +228,6 @@ REFUSED: dict[str, Callable[[Tensor], Any]] = {
     "jagged": lambda t: torch.nested.nested_tensor([t[0, 0], t[0, 1, :2]], layout=torch.jagged),
     "mkldnn": lambda t: t.to_mkldnn(),
     "quantized": lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.quint8),
-    "fake": lambda t: FakeTensorMode().from_tensor(t),
     "elsewhere": Elsewhere,
     "freed": freed,
     "2^40 pixels": lambda t: t[..., :1].expand(1, 2, 2**39),
