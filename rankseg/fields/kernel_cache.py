@@ -15,6 +15,8 @@ NO_CACHE = (
 
 def cached(compiled: Any) -> Any:
     """Let a function compiled by numba keep its code, where there is a folder for it."""
+    if not hasattr(compiled, "py_func"):  # NUMBA_DISABLE_JIT: the plain function
+        return compiled
     try:
         compiled._cache = KernelCache(compiled.py_func)  # what numba's own cache=True does
     except RuntimeError:
