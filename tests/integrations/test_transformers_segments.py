@@ -246,8 +246,11 @@ def squares(side: int = 48) -> Tensor:
 
 def by_rule(
     one: Case, index: int, metric: str, threshold: float, cut: float, share: float
-) -> tuple[Tensor, list[tuple[int, float]]]:
-    """What docs/hugging-face.md says of competing queries, a pixel and a query at a time."""
+) -> tuple[Tensor, list[tuple[int, float]], Tensor]:
+    """What docs/hugging-face.md says of competing queries, a pixel and a query at a time.
+
+    And where two products differ by less than the rounding of float32, a hundred times.
+    """
     classes, masks = (values[index : index + 1] for values in fields_of(one))
     if one.name == "mask2former":
         masks = F.interpolate(masks, (384, 384), mode="bilinear")
@@ -268,7 +271,9 @@ def by_rule(
         if score >= cut and mine.any() and mine.sum() / area > share:
             found.append((label, score))
             painted[mine] = len(found)
-    return painted, found
+    first, second = products.topk(2, dim=0).values
+    close = (first >= 0) & (first - second < 100 * torch.finfo(torch.float32).eps)
+    return painted, found, close
 
 
 @pytest.mark.parametrize("metric", ["dice", "iou"])
@@ -306,8 +311,11 @@ def test_competing_queries_follow_the_rule(name: str, cut: float, metric: str) -
     given = {"threshold": 0.2, "mask_threshold": cut, "overlap_mask_area_threshold": 0.3}
     found = ours(one, "panoptic", metric, **given)
     for index, item in enumerate(found):
-        painted, expected = by_rule(one, index, metric, 0.2, cut, 0.3)
-        torch.testing.assert_close(item["segmentation"].long(), painted, rtol=0, atol=0)
+        painted, expected, close = by_rule(one, index, metric, 0.2, cut, 0.3)
+        torch.testing.assert_close(
+            item["segmentation"].long()[~close], painted[~close], rtol=0, atol=0
+        )
+        assert close.float().mean() < 0.01
         assert labels(item) == sorted(label for label, _ in expected)
     assert any(item["segments_info"] for item in found)
 
