@@ -271,7 +271,7 @@ def by_rule(
         if score >= cut and mine.any() and mine.sum() / area > share:
             found.append((label, score))
             painted[mine] = len(found)
-    first, second = products.topk(2, dim=0).values
+    first, second = F.pad(products, (0, 0, 0, 0, 0, 1), value=-2).topk(2, dim=0).values
     close = (first >= 0) & (first - second < 100 * torch.finfo(torch.float32).eps)
     return painted, found, close
 
