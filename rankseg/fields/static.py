@@ -117,4 +117,4 @@ class StaticField:
 
     def _column(self, numbers: Tensor) -> Tensor:
         """(B, C) numbers, or (1, C), ready to broadcast over the pixels."""
-        return numbers.reshape(*numbers.shape, *(1 for _ in self.spatial))
+        return numbers.reshape(*numbers.shape, *[1] * len(self.spatial))
