@@ -124,7 +124,7 @@ BAD_FILES = {
         "holds a meta tensor, which has no values",
     ),
     "nested.pt": (lambda p: nested(p, torch.strided), "holds a nested tensor; store one dense"),
-    "jagged.pt": (lambda p: nested(p, torch.jagged), "holds more than tensors (or is"),
+    "jagged.pt": (lambda p: nested(p, torch.jagged), "holds a tensor of another class"),
     "quantized.pt": (quantized, "holds a quantized tensor; store its values"),
     "integers.pt": (lambda p: torch.save(torch.ones(3, 4, 5).long(), p), "holds int64 values"),
     "noise.safetensors": (
