@@ -1,8 +1,15 @@
-"""Compiled code kept in files for the next process, which may be damaged or impossible to write."""
+"""Compilation that interrupts and forks do not harm, its code kept in files for the next process.
+
+The files may be damaged, or impossible to write.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from numba.core.caching import FunctionCache
@@ -22,6 +29,46 @@ def cached(compiled: Any) -> Any:
     except RuntimeError:
         _warn()
     return compiled
+
+
+_compiling = threading.RLock()
+
+if hasattr(os, "register_at_fork"):  # a child would find locks taken by threads that it has not
+    os.register_at_fork(
+        before=_compiling.acquire,
+        after_in_parent=_compiling.release,
+        after_in_child=_compiling.release,
+    )
+
+
+def undisturbed(compiled: Any) -> Any:
+    """Let a function compile in a thread that no signal interrupts.
+
+    Python raises what a signal raises, as Ctrl-C, in the main thread. Amid a compilation, which
+    takes seconds, that leaves the locks of numba and LLVM taken: other threads wait for ever.
+    """
+    if hasattr(compiled, "py_func"):
+        compiled.compile = _in_a_thread(compiled.compile)
+    return compiled
+
+
+def _in_a_thread(compile_for: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def alone(types: Any) -> Any:
+        with _compiling:
+            return compile_for(types)
+
+    def compile_here_or_there(types: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            return alone(types)
+        thread = ThreadPoolExecutor(1, "rankseg-compiles")
+        try:
+            done = thread.submit(alone, types)
+        except RuntimeError:  # the interpreter is shutting down
+            return alone(types)
+        thread.shutdown(wait=False)  # ends when that is done
+        return done.result()
+
+    return compile_here_or_there
 
 
 class KernelCache(FunctionCache):

@@ -26,7 +26,7 @@ from numba.extending import intrinsic, overload
 from rankseg.fields.base import NOTHING
 from rankseg.fields.dinkelbach import LONG, ROUNDING, SAMPLE
 from rankseg.fields.exact_sum import SMALL_PEAK
-from rankseg.fields.kernel_cache import cached
+from rankseg.fields.kernel_cache import cached, undisturbed
 
 BLOCK = 2048
 """Pixels looked at together with all their classes: 19 classes of float32 are 152 KiB."""
@@ -76,7 +76,7 @@ helper = njit(nogil=True, error_model="numpy")
 
 def kernel(function):
     """Compile once for all processes; for this one only where no folder can be written."""
-    return cached(helper(function))
+    return undisturbed(cached(helper(function)))
 
 
 def _bitcast(source, target, llvm_type):

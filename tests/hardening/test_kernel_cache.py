@@ -1,4 +1,6 @@
-"""Files of compiled code that are damaged, or cannot be written, cost time and nothing else."""
+"""Compilation: files that are damaged or cannot be written cost time and nothing else, signals and
+forks amid it leave no lock taken.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,15 @@ import importlib.util
 import os
 
 import pytest
-from hardening.programs import run
+from hardening.programs import ROOT, run
 
 pytest.importorskip("numba")
 
 SMALL = """
 from numba import njit
-from rankseg.fields.kernel_cache import cached
+from rankseg.fields.kernel_cache import cached, undisturbed
 
+@undisturbed
 @cached
 @njit
 def twice(x):
@@ -73,6 +76,58 @@ def test_a_full_disk_is_said_and_the_answer_given(tmp_path, monkeypatch, damaged
     monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._open_for_write", full)
     with pytest.warns(RuntimeWarning, match="let NUMBA_CACHE_DIR name a folder"):
         assert fresh(tmp_path)(2) == 4
+
+
+AMID = """
+import os, signal, threading, time, warnings
+from llvmlite.binding import ffi
+from small import twice
+
+taken = threading.Event()
+ffi.lib._lock.register(taken.set, lambda: None)  # called with LLVM's lock just taken
+
+def asked_in_a_thread():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(twice(2.0)), daemon=True)
+    thread.start()
+    return thread, found
+"""
+
+INTERRUPTED = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ffi.lib._lock.register(lambda: left and os.kill(os.getpid(), left.pop()), lambda: None)
+left = [signal.SIGINT]
+try:
+    twice(2)
+except KeyboardInterrupt:
+    print("stopped")
+thread, found = asked_in_a_thread()
+thread.join(60)
+print(found, twice(2), flush=True)
+os._exit(0)  # a thread that hangs would be waited for
+"""
+
+FORKED = """
+warnings.simplefilter("ignore")  # Python's, about forks of processes with threads
+thread, found = asked_in_a_thread()
+assert taken.wait(60)
+child = os.fork()
+if child == 0:
+    signal.alarm(30)  # waits for ever; the first thread might be taken for the one that is missing
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+    os._exit(0 if twice(2) == 4 else 1)
+thread.join(60)
+print(found, os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, or sends SIGINT")
+@pytest.mark.parametrize(
+    ("program", "says"), [(INTERRUPTED, "stopped\n[4.0] 4\n"), (FORKED, "[4.0] 0\n")]
+)
+def test_no_lock_stays_taken(tmp_path, program, says):
+    (tmp_path / "small.py").write_text(SMALL)
+    assert run(AMID + program, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}") == says
 
 
 @pytest.mark.slow  # compiles twice

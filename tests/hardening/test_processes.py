@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 from hardening.programs import QUESTIONS, ROOT, run
@@ -131,6 +132,8 @@ def test_interrupts_in_every_kind_of_search():
     """Ctrl-C in the middle: the process goes on, and its next results are right."""
     command = [sys.executable, "-c", QUESTIONS + INTERRUPTED]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        hung = threading.Timer(240, process.kill)  # a line that never comes is an empty one
+        hung.start()
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         for pause in (0.2, 0.11, 0.3, 0.15, 0.25, 0.1):
@@ -140,6 +143,7 @@ def test_interrupts_in_every_kind_of_search():
             process.send_signal(signal.SIGINT)
             assert process.stdout.readline() == "stopped\n"
         assert process.wait(60) == 0
+        hung.cancel()
 
 
 @POSIX
