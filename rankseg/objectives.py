@@ -58,8 +58,9 @@ class LinearFractional:
         value = _ratio(numerator, denominator)
         slope = _ratio(self.gain + self.overlap * value, denominator)
         offset = _ratio(self.price * value, denominator)
-        # of an empty region of nothing (IoU): infinite, and times a pixel's 0 that would be NaN
-        largest = torch.finfo(slope.dtype).max
+        # of an empty region of nothing (IoU): infinite, and times a pixel's 0 that would be NaN;
+        # in float32, as ONNX holds plain numbers
+        largest = torch.finfo(torch.float32).max
         return Gain(slope.clamp(max=largest), offset.clamp(max=largest), torch.zeros_like(slope))
 
     def scaled(self, share: float) -> LinearFractional:

@@ -216,12 +216,14 @@ def test_import_loads_no_framework_but_torch(module: str) -> None:
     assert not loaded & GUESTS
 
 
-def test_version_stands_in_one_place() -> None:
+def test_version_stands_in_one_place_and_is_cited() -> None:
     table = project()
     assert table["project"]["dynamic"] == ["version"]
     assert table["tool"]["hatch"]["version"]["path"] == "rankseg/__init__.py"
     assert re.fullmatch(r"\d+\.\d+\.\d+", rankseg.__version__)
-    assert "\nversion:" not in (ROOT / "CITATION.cff").read_text()
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited
+    assert cited[1] == rankseg.__version__
 
 
 def test_licence_and_types_are_shipped() -> None:

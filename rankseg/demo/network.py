@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
@@ -51,9 +55,30 @@ def _infer(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     runtime = require("ai_edge_litert.interpreter", "demo")
     content = resources.files(__package__).joinpath(MODEL).read_bytes()
     network: Any = runtime.Interpreter(model_content=content, num_threads=1)
-    network.allocate_tensors()
+    with without_notices():
+        network.allocate_tensors()
     network.set_tensor(network.get_input_details()[0]["index"], batch)
     network.invoke()
     output = network.get_tensor(network.get_output_details()[0]["index"])
     small: npt.NDArray[np.float32] = output[0, :, :, 0]
     return small
+
+
+@contextmanager
+def without_notices() -> Iterator[None]:
+    """Standard error, of C++ too, without lines that begin with INFO; the others come at the end.
+
+    The runtime says there which delegate it made, and has no option to be quiet.
+    """
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            said.seek(0)
+            for line in said:
+                if not line.startswith(b"INFO: "):
+                    os.write(2, line)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from PIL import Image
 
 from rankseg import RankSEG
 from rankseg.demo import Comparison, Outcome, compare, load_photo, person_probabilities
+from rankseg.demo.network import without_notices
 from rankseg.demo.report import sentence
 from rankseg.demo.scores import dice, iou
 
@@ -41,6 +46,20 @@ def test_probabilities(probabilities):
     assert probabilities.dtype == np.float32
     assert 0 <= probabilities.min() < 0.01
     assert 0.99 < probabilities.max() <= 1
+
+
+def test_the_runtime_says_nothing_of_its_own():
+    script = "import numpy, rankseg.demo as demo; demo.person_probabilities({})"
+    script = script.format("numpy.zeros((8, 8, 3), numpy.uint8)")  # it speaks once in a process
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stderr == b""
+
+
+def test_errors_of_the_runtime_are_passed_on(capfd):
+    with suppress(RuntimeError), without_notices():
+        os.write(2, b"INFO: made a delegate\nERROR: it fell over\nlast")
+        raise RuntimeError
+    assert capfd.readouterr().err == "ERROR: it fell over\nlast"
 
 
 # Half a point: runs on other processors differ in the last digits of the network only.
