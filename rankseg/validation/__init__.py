@@ -1,0 +1,108 @@
+"""The only home of argument checks and of their messages: what was got and what to do.
+
+Inner functions trust what passed here.
+"""
+
+from rankseg.validation.choices import (
+    choice,
+    combination,
+    known_name,
+    known_parameters,
+    optional,
+    several,
+)
+from rankseg.validation.heads import can_be_unrolled, graph_number, refuse_script
+from rankseg.validation.numbers import (
+    at_least_one,
+    floats,
+    in_unit_interval,
+    integer,
+    number_at_least_zero,
+    number_in_open_interval,
+    number_in_unit_interval,
+    plain_numbers,
+    yes_or_no,
+)
+from rankseg.validation.settings import (
+    background_leaves_a_class,
+    class_weights,
+    coupling_of,
+    empty,
+    number_of_classes,
+    one_for_each_class,
+    recall_weight,
+    smooth,
+    tversky_weights,
+    void_has_unclaimed_pixels,
+    void_index_is_no_class,
+    void_index_is_used,
+)
+from rankseg.validation.tensors import (
+    FLOAT_DTYPES,
+    MOST_VALUES,
+    counted_pixels,
+    pixel_tensor,
+    pixels,
+    plain_tensor,
+    prediction_tensor,
+    unusual,
+    valid_mask,
+)
+from rankseg.validation.tiling import (
+    each_tile,
+    one_pass_is_enough,
+    some_pixels,
+    tile,
+    tiles,
+    tiles_are_served,
+)
+from rankseg.validation.values import probability_range
+
+__all__ = [
+    "FLOAT_DTYPES",
+    "MOST_VALUES",
+    "at_least_one",
+    "background_leaves_a_class",
+    "can_be_unrolled",
+    "choice",
+    "class_weights",
+    "combination",
+    "counted_pixels",
+    "coupling_of",
+    "each_tile",
+    "empty",
+    "floats",
+    "graph_number",
+    "in_unit_interval",
+    "integer",
+    "known_name",
+    "known_parameters",
+    "number_at_least_zero",
+    "number_in_open_interval",
+    "number_in_unit_interval",
+    "number_of_classes",
+    "one_for_each_class",
+    "one_pass_is_enough",
+    "optional",
+    "pixel_tensor",
+    "pixels",
+    "plain_numbers",
+    "plain_tensor",
+    "prediction_tensor",
+    "probability_range",
+    "recall_weight",
+    "refuse_script",
+    "several",
+    "smooth",
+    "some_pixels",
+    "tile",
+    "tiles",
+    "tiles_are_served",
+    "tversky_weights",
+    "unusual",
+    "valid_mask",
+    "void_has_unclaimed_pixels",
+    "void_index_is_no_class",
+    "void_index_is_used",
+    "yes_or_no",
+]
