@@ -132,7 +132,7 @@ def _scores(
     method, coupling = how
     field = field_for(probs)
     totals = field.totals()
-    validation.probability_range(totals.lowest, totals.peak)
+    validation.probability_range(totals.lowest, totals.peak, pixels=field.pixels)
     masks = _Masks(prediction, field)
     objective = objective_for(metric, totals.mu, smooth, field.pixels, parameters)
     if method == "RMA" or not isinstance(objective, (Dice, IoU)):
