@@ -50,6 +50,8 @@ def decision_on(values: object, settings: Settings) -> Decision:
     """Decision on a tensor that has yet to be checked: its images each alone, or as one."""
     tensor = validation.pixel_tensor(values, settings.activation)
     check_classes(settings, tensor.shape[1])
+    if settings.activation == "none":
+        validation.classes_axis(tensor)
     if settings.aggregation == "dataset" and len(tensor) > 1:
         return Together([tensor], settings)
     field = field_for(settings.calibrated(tensor), settings.read_with, settings.backend)

@@ -91,6 +91,7 @@ def expected_score(
     smooth = validation.smooth(smooth, metric)
     empty = validation.empty(empty, metric, smooth)
     probs = validation.pixel_tensor(probs)
+    validation.classes_axis(probs)
     prediction = validation.prediction_tensor(prediction, probs)
     if valid_mask is None:
         return _scores(probs, prediction, metric, (method, coupling), smooth, empty, parameters)

@@ -3,6 +3,7 @@
 Inner functions trust what passed here.
 """
 
+from rankseg.validation.axes import classes_axis, sums_to_one
 from rankseg.validation.choices import (
     choice,
     combination,
@@ -66,6 +67,7 @@ __all__ = [
     "can_be_unrolled",
     "choice",
     "class_weights",
+    "classes_axis",
     "combination",
     "counted_pixels",
     "coupling_of",
@@ -95,6 +97,7 @@ __all__ = [
     "several",
     "smooth",
     "some_pixels",
+    "sums_to_one",
     "tile",
     "tiles",
     "tiles_are_served",

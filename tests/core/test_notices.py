@@ -109,10 +109,69 @@ def test_small_crops_are_left_alone() -> None:
     assert len(notices(lambda: RankSEG("dice")(torch.cat([crop, crop])))) == 1
 
 
-@pytest.mark.parametrize("probs", [TWICE], ids=["twice"])
+WRONG = {
+    "one image": (3, 64, 48),
+    "one volume": (4, 33, 8, 8),
+    "channels last": (2, 16, 16, 3),
+    "one channels last": (16, 16, 3),
+}
+
+
+def wrong(name: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    values = torch.randn(WRONG[name], generator=torch.Generator().manual_seed(0))
+    return values.softmax(-1 if "last" in name else 0).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("one image", "axis 0, of length 3, and.*: for one image .* pass probs\\[None\\]$"),
+        ("one volume", "axis 0, of length 4, and.*: for one image .* pass probs\\[None\\]$"),
+        ("channels last", "axis 3, of length 3, and.*pass probs.movedim\\(-1, 1\\)$"),
+        ("one channels last", "axis 2, of length 3, and.* is probs.movedim\\(-1, 0\\)\\[None\\]$"),
+    ],
+)
+def test_another_axis_is_the_classes(name: str, text: str, dtype: torch.dtype) -> None:
+    probs = wrong(name, dtype)
+    with pytest.warns(UserWarning, match=f"^probs sum to 1 along {text}"):
+        RankSEG("dice")(probs)
+    with pytest.warns(UserWarning, match=text):
+        expected_score(probs, torch.zeros(probs.shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 100), (1, 64, 48), (5, 40, 6, 6), (2, 9, 16, 4), (1, 9, 1), (0, 5, 3)]
+)
+def test_right_axes_are_left_alone(shape: tuple[int, ...]) -> None:
+    probs = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    assert notices(lambda: RankSEG("dice")(probs.softmax(1))) == []
+    assert notices(lambda: RankSEG("dice")(probs.sigmoid())) == []
+    assert notices(lambda: RankSEG("dice")(torch.full(shape, 1 / max(shape[0], 1)))) == []
+    assert notices(lambda: RankSEG("dice", activation="softmax")(probs)) == []
+
+
+def test_images_that_complement_one_another_are_left_alone() -> None:
+    one = torch.rand(1, 1, 100, generator=torch.Generator().manual_seed(0))
+    both = torch.cat([torch.cat([one, 1 - one], 1), torch.cat([1 - one, one], 1)])
+    assert notices(lambda: RankSEG("dice")(both)) == []  # they sum to 1 along both axes
+
+
+@pytest.mark.parametrize("probs", [TWICE, wrong("one image")], ids=["twice", "axes"])
 def test_graphs_are_not_disturbed(probs: Tensor) -> None:
     decide = RankSEG("dice")
     compiled = torch.compile(decide, fullgraph=True, backend="eager")
     program = torch.export.export(decide, (probs,)).module()
     for call in (compiled, program, lambda probs: torch.vmap(decide)(probs[None])):
         assert notices(lambda call=call: call(probs)) == []
+
+
+def test_the_meaning_of_usual_shapes_costs_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*given: object) -> bool:
+        raise AssertionError("the values were read")
+
+    monkeypatch.setattr("rankseg.validation.axes.sums_to_one", look)
+    for shape in ((2, 19, 32, 64), (1, 3, 8, 8, 8), (1, 150, 160, 160), (1, 2, 100)):
+        RankSEG("dice")(torch.rand(shape).softmax(1))
+    with pytest.raises(AssertionError, match="were read"):
+        RankSEG("dice")(wrong("one image"))
