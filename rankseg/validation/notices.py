@@ -15,7 +15,8 @@ def notice(text: str) -> None:
     So a text holds no numbers that differ from image to image. Graphs (compiled, exported, mapped)
     are run by nobody's line, and not warned of.
     """
-    level, frame = 1, sys._getframe()
+    level = 1
+    frame: FrameType | None = sys._getframe()
     while frame is not None and _module(frame).partition(".")[0] in OURS:
         if _module(frame) == "rankseg.operator":
             return
