@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from rankseg.validation import sums_to_one
+from rankseg.validation import count, sums_to_one
 
 ChannelAxis: TypeAlias = int | Literal["first", "none"]
 
@@ -89,8 +89,8 @@ class Layout:
             )
         if axes > 3 and self.batched is None:
             first, second = shape[:2]
-            one = f"one image of {_count(first, 'class', 'classes')} in {axes - 1}-D"
-            many = f"{_count(first, 'image', 'images')} of {_count(second, 'class', 'classes')}"
+            one = f"one image of {count(first, 'class', 'classes')} in {axes - 1}-D"
+            many = f"{count(first, 'image')} of {count(second, 'class', 'classes')}"
             raise ValueError(f"{shape} may be {one} or {many}; say --no-batched or --batched")
 
     def restore(self, prediction: Tensor, masks: bool) -> Tensor:
@@ -101,10 +101,6 @@ class Layout:
             axes = prediction.ndim - 1
             prediction = prediction.movedim(1, 1 + self.channel_axis % axes)
         return prediction if self.batched else prediction[0]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def check_classes_axis(images: Tensor) -> None:

@@ -15,6 +15,7 @@ from rankseg.validation.choices import (
 from rankseg.validation.heads import can_be_unrolled, graph_number, refuse_script
 from rankseg.validation.numbers import (
     at_least_one,
+    count,
     floats,
     in_unit_interval,
     integer,
@@ -42,6 +43,7 @@ from rankseg.validation.tensors import (
     FLOAT_DTYPES,
     MOST_VALUES,
     counted_pixels,
+    not_dense,
     pixel_tensor,
     pixels,
     plain_tensor,
@@ -69,6 +71,7 @@ __all__ = [
     "class_weights",
     "classes_axis",
     "combination",
+    "count",
     "counted_pixels",
     "coupling_of",
     "each_tile",
@@ -79,6 +82,7 @@ __all__ = [
     "integer",
     "known_name",
     "known_parameters",
+    "not_dense",
     "number_at_least_zero",
     "number_in_open_interval",
     "number_in_unit_interval",

@@ -43,7 +43,7 @@ def one_for_each_class(argument: str, numbers: object, classes: int) -> None:
 def number_of_classes(got: int, wanted: int, whose: str) -> None:
     """Refuse pixels with another number of classes."""
     if got != wanted:
-        raise ValueError(f"{whose} is for {wanted} classes; got {got}")
+        raise ValueError(f"{whose} is for {count(wanted, 'class', 'classes')}; got {got}")
 
 
 def background_leaves_a_class(include_background: bool, classes: int) -> None:

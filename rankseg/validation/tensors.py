@@ -10,6 +10,11 @@ FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MOST_VALUES = 2**38
 """No tensor in memory has more (half a terabyte in float16); an expanded view may."""
 
+_DENSE = {
+    "quantized": "dequantize()",
+    "DTensor": "full_tensor(), or to_local() where images are what is sharded",
+}
+
 
 def pixel_tensor(values: object, activation: str = "none") -> Tensor:
     """Check everything about a tensor but its values; returns it plain and without gradient.
@@ -71,12 +76,19 @@ def plain_tensor(name: str, tensor: Tensor) -> Tensor:
     with torch._C.DisableTorchFunctionSubclass():  # what a class makes of operations is its own
         kind = unusual(tensor)
         if kind:
-            raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
+            raise TypeError(not_dense(name, kind))
         plain = tensor.detach()
         if type(plain) is not Tensor:  # torch 2.4 refuses the call where modes look on
             plain = plain.as_subclass(Tensor)
         # Zeros and signs that torch has put off.
         return plain.clone() if plain._is_zerotensor() else plain.resolve_neg()
+
+
+def not_dense(name: str, kind: str) -> str:
+    """What is said of a tensor that is ``unusual``, and what makes a dense one of it."""
+    way = "to_dense()" if kind.startswith("torch.sparse") else _DENSE.get(kind)
+    remedy = f": pass {name}.{way}" if way else ""
+    return f"{name} must be a dense tensor with values; got a {kind} tensor{remedy}"
 
 
 def unusual(tensor: Tensor) -> str:
