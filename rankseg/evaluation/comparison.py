@@ -89,9 +89,9 @@ def evaluate(
         ones of these, and wider. Without it an image is its own, and images of one name are one.
     on_error : {'raise', 'skip'}, default 'raise'
         What to do with a pair that cannot be used; skipped ones are named in the result.
-    replicates : int, default 1000
+    replicates : int from 1 to 1,000,000, default 1000
         Of the bootstrap.
-    seed : int, default 0
+    seed : int >= 0, default 0
 
     Returns
     -------
