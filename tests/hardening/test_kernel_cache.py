@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import contextmanager
 
 import pytest
 from hardening.programs import run
 
-pytest.importorskip("numba")
+caching = pytest.importorskip("numba.core.caching")
 
 SMALL = """
 from numba import njit
@@ -73,6 +74,28 @@ def test_a_full_disk_is_said_and_the_answer_given(tmp_path, monkeypatch, damaged
     monkeypatch.setattr("numba.core.caching.IndexDataCacheFile._open_for_write", full)
     with pytest.warns(RuntimeWarning, match="let NUMBA_CACHE_DIR name a folder"):
         assert fresh(tmp_path)(2) == 4
+
+
+def test_others_read_and_write_halfway_through(tmp_path, monkeypatch):
+    """As processes do that share the folder: each finds something whole, or compiles for itself."""
+    file_kind, others = "numba.core.caching.IndexDataCacheFile._open_for_write", []
+    write = caching.IndexDataCacheFile._open_for_write
+
+    @contextmanager
+    def interrupted(self, path):
+        with write(self, path) as file:
+            yield file
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr(file_kind, write)
+                others.append(fresh(tmp_path)(2))
+
+    with monkeypatch.context() as slow:
+        slow.setattr(file_kind, interrupted)
+        assert fresh(tmp_path)(2) == 4
+    assert others == [4, 4], "while the index is written, and while the code is"
+    after = fresh(tmp_path)
+    assert after(2) == 4
+    assert from_files(after)
 
 
 @pytest.mark.slow  # compiles twice
