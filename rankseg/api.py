@@ -204,6 +204,12 @@ class RankSEG(nn.Module):
         ValueError
             If it has the wrong shape, or a value is NaN or outside [0, 1]; the message gives the
             range seen.
+
+        Warns
+        -----
+        UserWarning
+            If the values look as if softmax or sigmoid was applied twice, or as if the classes
+            were on another axis than the second.
         """
         if operator.is_tracing(probs):
             return operator.predict(probs, self._settings_text, valid_mask)

@@ -133,11 +133,7 @@ class Calibrator:
         return cls(given["kind"], slope, offset, _points(given.get("points", [])))
 
     def _line(self, values: Tensor) -> Tensor:
-        slope, offset = (
-            torch.tensor(numbers, dtype=values.dtype, device=values.device)[:, None]
-            for numbers in (self.slope, self.offset)
-        )
-        return values * slope + offset
+        return line(values, self.slope, self.offset)
 
     def _softmax(self, log: Tensor) -> Tensor:
         impossible = log == -math.inf
@@ -149,6 +145,23 @@ class Calibrator:
         return torch.stack(
             [_between(probs[:, c], points) for c, points in enumerate(self.points)], dim=1
         )
+
+
+def line(values: Tensor, slope: tuple[float, ...], offset: tuple[float, ...]) -> Tensor:
+    """Slope x + offset of each class, (B, C, *spatial), in the type of the values."""
+    column = (1, -1, *(1 for _ in values.shape[2:]))
+    a, b = (
+        torch.tensor(numbers, dtype=values.dtype, device=values.device).reshape(column)
+        for numbers in (slope, offset)
+    )
+    return values * a + b
+
+
+def log_probability(values: Tensor, activation: str) -> Tensor:
+    """Logarithm of the probability, without the detour over numbers that round to 0."""
+    if activation == "none":
+        return values.log()
+    return values.log_softmax(1) if activation == "softmax" else F.logsigmoid(values)
 
 
 def softmax_of_possible(scores: Tensor, impossible: Tensor) -> Tensor:
@@ -183,10 +196,10 @@ def _probability(values: Tensor, activation: str) -> Tensor:
 
 
 def _log(values: Tensor, activation: str) -> Tensor:
-    """Logarithm of the probability, without the detour over numbers that round to 0."""
+    """Logarithm of the probability, the values checked."""
     if activation == "none":
-        return _probability(values, activation).log()
-    log = values.log_softmax(1) if activation == "softmax" else F.logsigmoid(values)
+        return log_probability(_probability(values, activation), activation)
+    log = log_probability(values, activation)
     validation.probability_range(log.amin(2).exp(), log.amax(2).exp(), activation)
     return log
 

@@ -50,12 +50,14 @@ def decision_on(values: object, settings: Settings) -> Decision:
     """Decision on a tensor that has yet to be checked: its images each alone, or as one."""
     tensor = validation.pixel_tensor(values, settings.activation)
     check_classes(settings, tensor.shape[1])
+    if settings.activation == "none":
+        validation.classes_axis(tensor)
     if settings.aggregation == "dataset" and len(tensor) > 1:
         return Together([tensor], settings)
     field = field_for(settings.calibrated(tensor), settings.read_with, settings.backend)
     best = _best_at_once(field, settings)
     totals = field.totals()
-    validation.probability_range(totals.lowest, totals.peak, settings.read_with)
+    validation.probability_range(totals.lowest, totals.peak, settings.read_with, field.pixels)
     return Decision(settings, field, best)
 
 
@@ -75,7 +77,7 @@ def rule_of_one_pass(source: Source, settings: Settings) -> DecisionRule:
     found = source.reduce(partial(sketch, how))
     extent = found.extent
     validation.some_pixels(extent.pixels)
-    validation.probability_range(extent.lowest, extent.peak, settings.read_with)
+    validation.probability_range(extent.lowest, extent.peak, settings.read_with, extent.pixels)
     check_classes(settings, extent.peak.shape[1])
     limits = [
         representable(number, extent, how) for number in _pruning(settings, extent.peak.shape[1])
@@ -111,7 +113,8 @@ def _tiled(source: Source, settings: Settings) -> Field:
     field = TiledField(source, _how(settings))
     check_classes(settings, field.classes)
     validation.some_pixels(field.pixels)
-    validation.probability_range(field.extent.lowest, field.extent.peak, settings.read_with)
+    extent = field.extent
+    validation.probability_range(extent.lowest, extent.peak, settings.read_with, extent.pixels)
     return cast(Field, field)  # the solvers served ask it for sums only
 
 

@@ -6,11 +6,10 @@ import math
 from typing import NoReturn
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankseg import validation
-from rankseg.calibrator import Calibrator, softmax_of_possible
+from rankseg.calibrator import Calibrator, line, log_probability, softmax_of_possible
 
 
 class Head(nn.Module):
@@ -48,15 +47,13 @@ class Head(nn.Module):
         return values
 
     def _calibrated(self, values: Tensor) -> Tensor:
-        column = (1, -1, *(1 for _ in values.shape[2:]))
-        slope, offset = (float64(numbers, values).reshape(column) for numbers in self.line)
         if self.calibrator == "softmax":
-            log = _log(values, self.activation)
-            return softmax_of_possible(log * slope + offset, log == -math.inf)
+            log = log_probability(values, self.activation)
+            return softmax_of_possible(line(log, *self.line), log == -math.inf)
         if self.activation != "sigmoid":
             probs = values.softmax(1) if self.activation == "softmax" else values
             values = probs.log() - (1 - probs).log()  # infinite stays so: slopes are above 0
-        return torch.sigmoid(values * slope + offset)
+        return torch.sigmoid(line(values, *self.line))
 
 
 def float64(numbers: object, like: Tensor) -> Tensor:
@@ -67,9 +64,3 @@ def float64(numbers: object, like: Tensor) -> Tensor:
 def wide(values: Tensor) -> torch.dtype:
     """Type in which logits become probabilities."""
     return torch.float64 if values.dtype == torch.float64 else torch.float32
-
-
-def _log(values: Tensor, activation: str) -> Tensor:
-    if activation == "none":
-        return values.log()
-    return values.log_softmax(1) if activation == "softmax" else F.logsigmoid(values)

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from rankseg.validation import count, sums_to_one
+
 ChannelAxis: TypeAlias = int | Literal["first", "none"]
 
 
@@ -87,8 +89,8 @@ class Layout:
             )
         if axes > 3 and self.batched is None:
             first, second = shape[:2]
-            one = f"one image of {_count(first, 'class', 'classes')} in {axes - 1}-D"
-            many = f"{_count(first, 'image', 'images')} of {_count(second, 'class', 'classes')}"
+            one = f"one image of {count(first, 'class', 'classes')} in {axes - 1}-D"
+            many = f"{count(first, 'image')} of {count(second, 'class', 'classes')}"
             raise ValueError(f"{shape} may be {one} or {many}; say --no-batched or --batched")
 
     def restore(self, prediction: Tensor, masks: bool) -> Tensor:
@@ -99,10 +101,6 @@ class Layout:
             axes = prediction.ndim - 1
             prediction = prediction.movedim(1, 1 + self.channel_axis % axes)
         return prediction if self.batched else prediction[0]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def check_classes_axis(images: Tensor) -> None:
@@ -116,23 +114,15 @@ def check_classes_axis(images: Tensor) -> None:
     ValueError
         If another axis is the one that sums to 1.
     """
-    if _sums_to_one(images, 1):
+    first = images[:1]
+    if sums_to_one(first, 1):
         return
     for axis in range(2, images.ndim):
-        if _sums_to_one(images, axis):
+        if sums_to_one(first, axis):
             raise ValueError(
                 "the values sum to 1 along another axis than the classes' (of length "
                 f"{images.shape[axis]}, not {images.shape[1]}): check --channel-axis and --batched"
             )
-
-
-def _sums_to_one(images: Tensor, axis: int) -> bool:
-    corner = images[:1]
-    for other in range(1, images.ndim):
-        corner = corner if other == axis else corner.narrow(other, 0, min(4, images.shape[other]))
-    totals = corner.double().sum(axis)
-    telling = images.shape[axis] > 1 and bool((corner != corner.flatten()[0]).any())
-    return telling and bool(((totals - 1).abs() < 1e-2).all())  # float16 sums of 100 classes
 
 
 def compact(prediction: Tensor, classes: int, void_index: int | None) -> npt.NDArray[Any]:

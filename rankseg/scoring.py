@@ -91,6 +91,7 @@ def expected_score(
     smooth = validation.smooth(smooth, metric)
     empty = validation.empty(empty, metric, smooth)
     probs = validation.pixel_tensor(probs)
+    validation.classes_axis(probs)
     prediction = validation.prediction_tensor(prediction, probs)
     if valid_mask is None:
         return _scores(probs, prediction, metric, (method, coupling), smooth, empty, parameters)
@@ -132,7 +133,7 @@ def _scores(
     method, coupling = how
     field = field_for(probs)
     totals = field.totals()
-    validation.probability_range(totals.lowest, totals.peak)
+    validation.probability_range(totals.lowest, totals.peak, pixels=field.pixels)
     masks = _Masks(prediction, field)
     objective = objective_for(metric, totals.mu, smooth, field.pixels, parameters)
     if method == "RMA" or not isinstance(objective, (Dice, IoU)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST = 16 * 1024**2
-"""Bytes; as Python objects they take some twenty times as much."""
+"""Bytes of a description, in JSON or of another kind; as Python objects, some twenty times that."""
 
 
 def write(path: str | Path, form: str, version: int, content: Mapping[str, Any]) -> None:
@@ -54,11 +54,18 @@ def text(path: str | Path) -> str:
         If it is missing or cannot be read.
     """
     found = os.stat(path)
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        raise ValueError("it is a pipe or device, not a regular file")
+    if why := why_not_read(found.st_mode):
+        raise ValueError(f"it is {why}")
     if found.st_size > LONGEST:
         raise ValueError(f"it takes {found.st_size:,} bytes, more than {LONGEST:,}")
     return Path(path).read_text(encoding="utf-8-sig")  # some editors begin with a mark
+
+
+def why_not_read(mode: int) -> str:
+    """What is wrong with reading from a path of such a mode; folders are left to the system."""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    return "not a regular file: a pipe or device is not read"  # it may wait forever
 
 
 def checked(content: Any, form: str, version: int) -> dict[str, Any]:

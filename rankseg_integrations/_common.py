@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankseg._require import require
-from rankseg.validation import FLOAT_DTYPES, choice, each_tile, integer, unusual, yes_or_no
+from rankseg.validation import (
+    FLOAT_DTYPES,
+    choice,
+    each_tile,
+    integer,
+    not_dense,
+    unusual,
+    yes_or_no,
+)
 from rankseg.validation import tiles as check_tiles
 
 __all__ = [
@@ -73,7 +81,7 @@ def check_tensor(name: str, tensor: Tensor) -> None:
     """
     kind = "" if torch.compiler.is_compiling() else unusual(tensor)  # compilers have no values
     if kind:
-        raise TypeError(f"{name} must be a dense tensor with values; got a {kind} tensor")
+        raise TypeError(not_dense(name, kind))
     if tensor.dtype not in FLOAT_DTYPES:
         floats = ", ".join(_plain(dtype) for dtype in FLOAT_DTYPES)
         raise TypeError(

@@ -23,7 +23,7 @@ SOURCES = sorted(
 LAYERS = {
     "_require": set(),
     "cached": set(),
-    "validation": set(),
+    "validation": {"validation"},
     "strict_json": set(),
     "calibrator": {"strict_json", "validation"},
     "objectives": {"cached"},

@@ -29,8 +29,8 @@ class Bootstrap:
 
     Parameters
     ----------
-    replicates : int
-    seed : int
+    replicates : int from 1 to 1,000,000
+    seed : int >= 0
     """
 
     replicates: int

@@ -15,7 +15,7 @@ from rankseg.evaluation import deciders, thumbnails
 from rankseg.evaluation.bootstrap import Bootstrap
 from rankseg.evaluation.contest import Contest, Conventions, differences, estimates
 from rankseg.evaluation.deciders import Contestant
-from rankseg.evaluation.images import look, probabilities
+from rankseg.evaluation.images import look, other_classes, probabilities
 from rankseg.evaluation.metrics import PREDICTED, TRUE, counts, metric_for, metrics_for
 from rankseg.evaluation.pairs import (
     Groups,
@@ -89,9 +89,9 @@ def evaluate(
         ones of these, and wider. Without it an image is its own, and images of one name are one.
     on_error : {'raise', 'skip'}, default 'raise'
         What to do with a pair that cannot be used; skipped ones are named in the result.
-    replicates : int, default 1000
+    replicates : int from 1 to 1,000,000, default 1000
         Of the bootstrap.
-    seed : int, default 0
+    seed : int >= 0, default 0
 
     Returns
     -------
@@ -183,9 +183,7 @@ class _Run:
         """Count one image."""
         classes = image.values.shape[1]
         if self.contest is not None and classes != self.contest.shape[1]:
-            raise PairError(
-                image.name, f"probs have {classes} classes, others {self.contest.shape[1]}"
-            )
+            raise PairError(image.name, other_classes(classes, self.contest.shape[1]))
         decided = [self._decide(one, image) for one in self.entries]
         probs = probabilities(image, self.activation)
         found = torch.stack(
@@ -328,7 +326,9 @@ def names_of_classes(given: Sequence[str] | None, classes: int) -> list[str]:
     if given is None:
         return [f"class {index}" for index in range(classes)]
     if len(given) != classes:
-        raise ValueError(f"class_names has {len(given)} names, probs have {classes} classes")
+        names = validation.count(len(given), "name")
+        numbers = validation.count(classes, "class", "classes")
+        raise ValueError(f"class_names has {names}, probs have {numbers}")
     return [str(name) for name in given]
 
 

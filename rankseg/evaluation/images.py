@@ -74,9 +74,7 @@ class Images:
                 probs = checked_probabilities(image, self.activation)
                 classes = classes or probs.shape[1]
                 if probs.shape[1] != classes:
-                    raise PairError(
-                        image.name, f"probs have {probs.shape[1]} classes, others {classes}"
-                    )
+                    raise PairError(image.name, other_classes(probs.shape[1], classes))
             except PairError as error:
                 self.skipped.add(error)
             else:
@@ -92,6 +90,11 @@ def look(pairs: Iterable[Any]) -> str:
         return "multiclass"  # what is wrong with it is said where pairs are read
     dimensions = [getattr(part, "ndim", None) for part in first[:2]]
     return "multilabel" if dimensions[0] == dimensions[1] else "multiclass"
+
+
+def other_classes(these: int, others: int) -> str:
+    """What is wrong with an image of another number of classes than those before."""
+    return f"probs have {validation.count(these, 'class', 'classes')}, others {others}"
 
 
 def probabilities(image: Image, activation: str) -> Tensor:

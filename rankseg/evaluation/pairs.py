@@ -297,7 +297,7 @@ def _checked(image: Image, masks: bool) -> Image:
         raise PairError(
             name,
             f"{kind} of shape {tuple(truth.shape[1:])} do not go with probs of "
-            f"{classes} classes and spatial shape {spatial}{advice}",
+            f"{validation.count(classes, 'class', 'classes')} and spatial shape {spatial}{advice}",
         )
     if truth.dtype != torch.bool and truth.dtype not in _INTEGERS:
         raise PairError(name, f"labels must be integers or bool; got {truth.dtype}")

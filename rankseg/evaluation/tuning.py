@@ -80,11 +80,12 @@ on_error
         factor on the probability of class 0.
     options : dict, optional
         Further options of ``RankSEG`` that all solvers get, such as ``pruning_prob``.
-    folds : int >= 2, default 5
+    folds : int from 2 to 1,000, default 5
     confidence : float in (0, 1), default 0.95
         How rarely, 5 times in 100, a candidate may be chosen that is in truth no better.
-    replicates, seed : int
+    replicates : int from 1 to 1,000,000, default 1000
         Of the bootstrap.
+    seed : int >= 0, default 0
 
     Returns
     -------

@@ -86,7 +86,9 @@ class Extent:
         """Extent of both parts; ValueError if they are not parts of one image."""
         mine, theirs = self.lowest.shape[1], other.lowest.shape[1]
         if mine != theirs:
-            raise ValueError(f"tiles disagree: one has {mine} classes, another {theirs}")
+            raise ValueError(
+                f"tiles disagree in the number of classes: one has {mine}, another {theirs}"
+            )
         if self.dtype != other.dtype:
             kinds = sorted(str(kind).removeprefix("torch.") for kind in (self.dtype, other.dtype))
             raise ValueError(f"tiles disagree: one is {kinds[0]}, another {kinds[1]}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from rankseg.files.errors import FileError
+from rankseg.strict_json import LONGEST, why_not_read
 
 GIB = 1024**3
+LONGEST_DESCRIPTION = LONGEST
+"""Bytes of what is read at once to say what a file holds: headers, lists of members, pickles."""
 DEFLATE = 1032
 """Deflate makes nothing smaller than this part of it: https://zlib.net/zlib_tech.html"""
 
@@ -23,9 +25,8 @@ def default_max_bytes() -> int:
 
 def refuse_other_than_files(path: Path) -> None:
     """Missing, a folder, no permission: in the system's own words."""
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise FileError("not a regular file: a pipe or device is not read")  # it may wait forever
+    if why := why_not_read(path.stat().st_mode):
+        raise FileError(why)
     with path.open("rb") as file:
         if not file.read(1):
             raise FileError("the file is empty")

@@ -20,7 +20,12 @@ from torch import Tensor
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
-from rankseg.files.limits import DEFLATE, refuse_other_than_files, within
+from rankseg.files.limits import (
+    DEFLATE,
+    LONGEST_DESCRIPTION,
+    refuse_other_than_files,
+    within,
+)
 from rankseg.files.names import suffix_of
 from rankseg.files.scaling import Scaling
 from rankseg.files.whole import whole_numbers
@@ -30,8 +35,6 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 LONGEST_START = 544
 """Bytes of the longer header, NIfTI-2, and of the mark of extensions."""
 CHUNK = 1024**2
-LONGEST_EXTENSIONS = 16 * 1024**2
-"""Bytes; those that tools write hold kilobytes of XML or DICOM."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def _kind(library: Any, path: Path) -> Any:
         if 3000 <= int(header["intent_code"]) < 3100:
             raise FileError("holds CIFTI data, not a NIfTI volume")
         offset = float(header["vox_offset"])
-        if not offset <= LONGEST_EXTENSIONS:
+        if not offset <= LONGEST_DESCRIPTION:  # extensions are kilobytes of XML or DICOM
             raise FileError(f"its values begin {offset:g} bytes into the file, which is damage")
         start += file.read(max(0, int(offset) - len(start)))
     kind.header_class.from_fileobj(io.BytesIO(start))

@@ -12,11 +12,9 @@ import torch
 
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
-from rankseg.files.limits import refuse_name_without_text
+from rankseg.files.limits import LONGEST_DESCRIPTION, refuse_name_without_text
 from rankseg.files.zips import open_zip
 
-LONGEST_DESCRIPTION = 16 * 1024**2
-"""Bytes; a tensor takes some 200."""
 MORE = (
     "holds more than tensors (or is corrupt); only a tensor or a dict of tensors is "
     "read and nothing else is unpickled: save the tensor alone"
@@ -74,7 +72,7 @@ def _check_parts(path: Path) -> None:
             raise FileError("not written by torch.save: its parts are compressed")
         for info in members:
             if info.filename.lower().endswith("data.pkl"):
-                if info.file_size > LONGEST_DESCRIPTION:
+                if info.file_size > LONGEST_DESCRIPTION:  # a tensor takes some 200
                     raise FileError(MORE)
                 _check_description(archive.read(info))
 

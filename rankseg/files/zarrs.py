@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from torch import Tensor
 from rankseg._require import require
 from rankseg.files.errors import FileError
 from rankseg.files.headers import corrupt_if
-from rankseg.files.limits import within
+from rankseg.files.limits import LONGEST_DESCRIPTION, within
 from rankseg.files.unpacking import BLOCK
 from rankseg.files.zarr_codecs import bounded
+from rankseg.strict_json import why_not_read
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
 DESCRIPTIONS = (*MARKS, ".zattrs", ".zmetadata")
-LONGEST = 16 * 1024**2
-"""Bytes of a description; as Python objects they take some twenty times as much."""
 CODECS = {
     *("adler32", "astype", "bitround", "blosc", "bytes", "bz2", "crc32", "crc32c", "delta"),
     *("endian", "fixedscaleoffset", "fletcher32", "gzip", "lz4", "lzma", "packbits", "quantize"),
@@ -114,7 +112,8 @@ class ZarrArray:
         most = _most(self.array, sides)
         for folder, _, names in os.walk(path):
             for name in names:
-                _check_file(Path(folder, name), LONGEST if name in DESCRIPTIONS else most)
+                described = name in DESCRIPTIONS
+                _check_file(Path(folder, name), LONGEST_DESCRIPTION if described else most)
 
     def _read(self, where: Any) -> Tensor:
         size = self.array.dtype.itemsize * self.array.size
@@ -170,8 +169,8 @@ def _names(codecs: Any) -> Iterator[str]:
 
 def _check_file(path: Path, most: int) -> None:
     found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise FileError(f"{path.name} in it is a pipe or device, which is not read")
+    if why := why_not_read(found.st_mode):
+        raise FileError(f"{path.name} in it is {why}")
     if found.st_size > most:
         raise FileError(f"{path.name} in it takes {found.st_size:,} bytes, more than {most:,}")
 
@@ -181,6 +180,6 @@ def _opened(path: Path) -> Any:
     for folder in (path, *(child for child in path.iterdir() if child.is_dir())):
         for name in DESCRIPTIONS:
             if os.path.lexists(folder / name):
-                _check_file(folder / name, LONGEST)
+                _check_file(folder / name, LONGEST_DESCRIPTION)
     with corrupt_if("zarr"):
         return library.open(str(path.absolute()), mode="r")

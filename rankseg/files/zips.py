@@ -9,10 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rankseg.files.errors import FileError
-from rankseg.files.limits import DEFLATE
-
-LARGEST_READ = 16 * 1024**2
-"""Bytes. The list of members is read at once: more than that are 200,000 members."""
+from rankseg.files.limits import DEFLATE, LONGEST_DESCRIPTION
 
 
 class _Careful(io.BufferedReader):
@@ -20,7 +17,7 @@ class _Careful(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As that of the file."""
-        if size is not None and size > LARGEST_READ:
+        if size is not None and size > LONGEST_DESCRIPTION:  # more than 200,000 members
             raise FileError(f"its list of members takes {size:,} bytes, too many to hold arrays")
         return super().read(size)
 

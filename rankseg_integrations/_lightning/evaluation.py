@@ -184,13 +184,15 @@ class Evaluates:
             self._scores[loader] = self._new_scores(classes, pl_module)
         known = self._scores[loader][0].sums.shape[1]
         if known != classes:
-            raise ValueError(f"{where}: there are {classes} classes, in batches before {known}")
+            raise ValueError(
+                f"{where}: the number of classes is {classes}, in batches before {known}"
+            )
         return self._scores[loader]
 
     def _new_scores(self, classes: int, pl_module: Any) -> tuple[Overlap, Overlap]:
         if not isinstance(self.per_class, bool) and len(self.per_class) != classes:
             raise ValueError(
-                f"per_class names {len(self.per_class)} classes, there are {classes}: name each"
+                f"per_class must name every class, {classes}; it names {len(self.per_class)}"
             )
         device = pl_module.device
         dtype = torch.float32 if device.type == "mps" else torch.float64

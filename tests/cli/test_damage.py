@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 import re
 import tracemalloc
@@ -12,27 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
+from hardening.damaged_files import ARRAY, HEALTHY, TENSOR, content
 
 from rankseg.files import FileError, default_max_bytes, read_array
 
-ARRAY = np.random.default_rng(0).random((3, 8, 8), dtype=np.float32)
-TENSOR = torch.from_numpy(ARRAY)
-
-
-def content(write) -> bytes:
-    file = io.BytesIO()
-    write(file)
-    return file.getvalue()
-
-
 FILES = {
-    "plain.npy": content(lambda file: np.save(file, ARRAY)),
-    "stored.npz": content(lambda file: np.savez(file, p=ARRAY)),
-    "packed.npz": content(lambda file: np.savez_compressed(file, p=ARRAY)),
-    "tensor.pt": content(lambda file: torch.save(TENSOR, file)),
-    "dict.pt": content(lambda file: torch.save({"p": TENSOR}, file)),
-    "plain.safetensors": save({"p": TENSOR}),
+    name: healthy
+    for name, healthy in HEALTHY.items()
+    if name.endswith((".npy", ".npz", ".pt", ".safetensors"))
 }
 
 
@@ -167,9 +153,9 @@ def test_packed_array_over_the_limit_is_not_unpacked(tmp_path: Path) -> None:
 
 def test_limit_reaches_the_reader(run, tmp_path: Path, out: Path) -> None:
     np.savez(tmp_path / "x.npz", a=ARRAY)
-    code, text = run("predict", tmp_path / "x.npz", "--output", out, "--max-bytes", 500)
+    code, text = run("predict", tmp_path / "x.npz", "--output", out, "--max-bytes", 400)
     assert code == 1
-    assert "more than the limit of 500; raise it with --max-bytes if you trust the file" in text
+    assert "more than the limit of 400; raise it with --max-bytes if you trust the file" in text
 
 
 def test_a_mapped_file_takes_no_memory_until_used(tmp_path: Path) -> None:

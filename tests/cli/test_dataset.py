@@ -162,7 +162,7 @@ def test_a_pattern_without_files_stops_all_of_them(run, tmp_path, out, files):
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        (np.full((4, 5, 5), 0.25, np.float32), "tiles disagree: one has 3 classes, another 4"),
+        (np.full((4, 5, 5), 0.25, np.float32), "in the number of classes: one has 3, another 4"),
         (np.full((3, 5, 5), 0.25), "tiles disagree: one is float32, another float64"),
         (np.full((3, 5, 5), 1.25, np.float32), "d.npy: probs must lie in [0, 1]"),
     ],

@@ -176,10 +176,10 @@ def test_bad_input():
         head(torch.rand(1, 3, 4))
 
 
-@pytest.mark.parametrize("classes", [1, 3])
-def test_a_calibrator_of_other_classes(classes):
+@pytest.mark.parametrize(("classes", "said"), [(1, "1 class"), (3, "3 classes")])
+def test_a_calibrator_of_other_classes(classes, said):
     calibrator = Calibrator("sigmoid", (0.5,) * classes, (0.0,) * classes)
-    with pytest.raises(ValueError, match=f"the calibrator is for {classes} classes; got 4"):
+    with pytest.raises(ValueError, match=f"the calibrator is for {said}; got 4"):
         RankSEG(calibrator=calibrator).head()(values({}))
 
 

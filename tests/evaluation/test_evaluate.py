@@ -289,7 +289,7 @@ def test_an_image_of_which_nothing_is_known_is_named():
             "differ in output_mode: multiclass, multilabel",
         ),
         ({"contenders": RankSEG(), "activation": "softmax"}, "was asked for"),
-        ({"class_names": ["a"]}, "class_names has 1 names, probs have 3 classes"),
+        ({"class_names": ["a"]}, "class_names has 1 name, probs have 3 classes"),
         ({"on_error": "ignore"}, "on_error must be one of"),
         ({"empty": 0.5}, "empty must be 0, 1 or 'nan'"),
         ({"replicates": 0}, "replicates must be at least 1"),

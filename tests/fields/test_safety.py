@@ -184,13 +184,28 @@ def test_interrupt_leaves_everything_usable():
         assert process.wait(60) == 0
 
 
-def test_an_error_in_a_helper_reaches_the_caller():
-    def work(piece):
-        if piece == 5:
-            raise ZeroDivisionError("piece 5")
+def in_a_helper(then):
+    """Two pieces at a time, one of them in the caller's thread; the other does something more."""
+    torch.set_num_threads(2)
+    caller, both = threading.get_ident(), threading.Barrier(2)
 
-    with pytest.raises(ZeroDivisionError, match="piece 5"):
-        threads.run(work, 10)
+    def work(piece):
+        both.wait(60)
+        if threading.get_ident() != caller:
+            then(piece)
+
+    threads.run(work, 2)
+
+
+def test_the_caller_waits_for_its_helpers():
+    done = []
+    in_a_helper(lambda piece: (time.sleep(0.2), done.append(piece)))
+    assert len(done) == 1
+
+
+def test_an_error_in_a_helper_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        in_a_helper(lambda piece: piece / 0)
     done = []
     threads.run(done.append, 10)
     assert sorted(done) == list(range(10))

@@ -162,7 +162,11 @@ def test_solvers_that_need_all_pixels(solver):
         ("tiles.zarr", TypeError, "got str"),
         (iter([maps(2, 3, 3)]), TypeError, "visited several times.*list_iterator gives them once"),
         ((maps(2, 3, 3) for _ in range(2)), TypeError, "a generator gives them once"),
-        ([maps(2, 3, 3), maps(3, 3, 3)], ValueError, "one has 2 classes, another 3"),
+        (
+            [maps(2, 3, 3), maps(3, 3, 3)],
+            ValueError,
+            "in the number of classes: one has 2, another 3",
+        ),
         ([maps(2, 3, 3), maps(2, 3, 3).double()], ValueError, "one is float32, another float64"),
         ([maps(2, 3, 3), maps(2, 3, 3) * 2], ValueError, r"must lie in \[0, 1\], got min="),
         ([maps(2, 3, 3), maps(2, 3, 3) * torch.nan], ValueError, "probs contains NaN"),

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import contextmanager
 
 import pytest
 from hardening.programs import ROOT, run
 
-pytest.importorskip("numba")
+caching = pytest.importorskip("numba.core.caching")
 
 SMALL = """
 from numba import njit
@@ -128,6 +129,28 @@ print(found, os.waitpid(child, 0)[1])
 def test_no_lock_stays_taken(tmp_path, program, says):
     (tmp_path / "small.py").write_text(SMALL)
     assert run(AMID + program, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}") == says
+
+
+def test_others_read_and_write_halfway_through(tmp_path, monkeypatch):
+    """As processes do that share the folder: each finds something whole, or compiles for itself."""
+    file_kind, others = "numba.core.caching.IndexDataCacheFile._open_for_write", []
+    write = caching.IndexDataCacheFile._open_for_write
+
+    @contextmanager
+    def interrupted(self, path):
+        with write(self, path) as file:
+            yield file
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr(file_kind, write)
+                others.append(fresh(tmp_path)(2))
+
+    with monkeypatch.context() as slow:
+        slow.setattr(file_kind, interrupted)
+        assert fresh(tmp_path)(2) == 4
+    assert others == [4, 4], "while the index is written, and while the code is"
+    after = fresh(tmp_path)
+    assert after(2) == 4
+    assert from_files(after)
 
 
 @pytest.mark.slow  # compiles twice

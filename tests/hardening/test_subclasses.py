@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hardening import hostile_tensors
@@ -77,7 +79,30 @@ def test_no_values_no_answer(way, name):
     assert wanted in str(found.error)
 
 
-def test_messages():
-    for name, said in [("elsewhere", "a Elsewhere tensor"), ("freed", "a freed tensor")]:
-        with pytest.raises(TypeError, match=said):
-            RankSEG()(hostile_tensors.refused(name))
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("elsewhere", "a Elsewhere tensor$"),
+        ("freed", "a freed tensor$"),
+        ("sparse", r"a torch.sparse_coo tensor: pass probs.to_dense\(\)$"),
+    ],
+)
+def test_messages(name, said):
+    with pytest.raises(TypeError, match=said):
+        RankSEG()(hostile_tensors.refused(name))
+
+
+@pytest.fixture
+def sharded() -> Iterator[Tensor]:
+    """A tensor of a group of processes, which is this one."""
+    distributed = pytest.importorskip("torch.distributed.tensor", reason="torch has no DTensor")
+    group = torch.distributed
+    group.init_process_group("gloo", store=group.HashStore(), rank=0, world_size=1)
+    yield distributed.distribute_tensor(PROBS, group.device_mesh.init_device_mesh("cpu", (1,)))
+    group.destroy_process_group()
+
+
+def test_a_tensor_of_several_processes(sharded):
+    with pytest.raises(TypeError, match=r"a DTensor tensor: pass probs.full_tensor\(\), or to_l"):
+        RankSEG()(sharded)
+    assert torch.equal(RankSEG()(sharded.full_tensor()), RankSEG()(PROBS))

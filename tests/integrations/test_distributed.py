@@ -82,7 +82,7 @@ def test_without_tiles_nothing_is_decided(outcomes: list[dict[str, Any]]) -> Non
 def test_all_ranks_say_what_is_wrong_with_all_tiles(outcomes: list[dict[str, Any]]) -> None:
     for found in outcomes:
         assert found["not_a_number"].startswith("ValueError: probs contains NaN")
-        message = "ValueError: tiles disagree: one has 2 classes, another 3"
+        message = "ValueError: tiles disagree in the number of classes: one has 2, another 3"
         assert found["classes_differ"] == message
         assert found["settings_differ"].startswith("ValueError: ranks disagree: rank 0 has")
 

@@ -287,7 +287,7 @@ def test_the_usual_logger_and_early_stopping_see_it(here: Space, tmp_path: Path)
             ValueError,
             "from 0 to 2 or ignore_index=255; got -1",
         ),
-        ({}, {"per_class": ["a"]}, ValueError, "per_class names 1 classes, there are 3"),
+        ({}, {"per_class": ["a"]}, ValueError, "per_class must name every class, 3; it names 1"),
     ],
 )
 def test_what_does_not_fit(
@@ -332,7 +332,7 @@ def test_classes_that_change(lightning: Space) -> None:
         probs = probs_of(batch["image"])
         return {"probs": probs if len(probs) == 3 else torch.cat([probs, probs], 1) / 2}
 
-    with pytest.raises(ValueError, match="batch 2: there are 6 classes, in batches before 3"):
+    with pytest.raises(ValueError, match="batch 2: the number of classes is 6, in batches b"):
         validate(lightning, loader(), changing)
 
 

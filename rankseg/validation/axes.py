@@ -1,0 +1,48 @@
+"""Which axis is the classes': softmax output betrays it, because it sums to 1 along that one."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from rankseg.validation.notices import notice
+
+MANY = 32
+"""Classes from which on a batch is looked at: more are as probably rows of a volume."""
+
+
+def sums_to_one(values: Tensor, axis: int) -> bool:
+    """Whether values sum to 1 along an axis, in a corner 4 wide that is not all the same."""
+    if not values.numel() or values.shape[axis] == 1:
+        return False
+    corner = values
+    for other in range(values.ndim):
+        corner = corner if other == axis else corner.narrow(other, 0, min(4, values.shape[other]))
+    totals = corner.double().sum(axis)
+    differs = bool((corner != corner.flatten()[0]).any())
+    return differs and bool(((totals - 1).abs() < 1e-2).all())  # float16 sums of 100 classes
+
+
+def classes_axis(probs: Tensor) -> None:
+    """Warn where probabilities of a suspicious shape sum to 1 along another axis than the classes'.
+
+    Suspicious are shapes of one image without its batch axis (three axes, or a great many classes)
+    and those whose last axis is shorter than the classes'. Others cost nothing here.
+    """
+    batch, classes = probs.shape[:2]
+    if batch > 1 and (probs.ndim == 3 or classes > MANY) and _other_sums_to_one(probs, 0):
+        _not_the_classes(0, probs.shape[0], "for one image (C, *spatial) pass probs[None]")
+    elif probs.shape[-1] < classes and _other_sums_to_one(probs, -1):
+        image = "; one image (H, W, C) is probs.movedim(-1, 0)[None]" if probs.ndim == 3 else ""
+        last = f"for channels-last images pass probs.movedim(-1, 1){image}"
+        _not_the_classes(probs.ndim - 1, probs.shape[-1], last)
+
+
+def _other_sums_to_one(probs: Tensor, axis: int) -> bool:
+    return sums_to_one(probs, axis) and not sums_to_one(probs, 1)
+
+
+def _not_the_classes(axis: int, length: int, advice: str) -> None:
+    notice(
+        f"probs sum to 1 along axis {axis}, of length {length}, and not along axis 1, which is "
+        f"read as the classes': {advice}"
+    )
