@@ -75,7 +75,8 @@ beside the command that shares it.
 """
 TWINS = {"lightning": {"_lightning"}, "pytorch_lightning": {"_lightning"}}
 """One framework under two names, each with its own base classes; the logic is written once."""
-TERMINAL = {"typer", "rich"}
+TERMINAL = {"cli": {"typer", "rich"}, "demo": {"rich"}, "bench": {"rich"}}
+"""The command line, and what prints tables for it; nothing below knows of a terminal."""
 COMPILERS = {
     "kernel_cache": {"numba"},
     "numba_kernels": {"numba", "llvmlite"},
@@ -166,7 +167,7 @@ def test_layers(path: Path) -> None:
         assert not any(name.startswith("rankseg_integrations") for name in seen)
     else:
         assert not core & (set(LAYERS) - PUBLIC), "evaluation and cli stand on the api"
-        assert third_parties(path) <= HOUSEHOLD | TERMINAL
+        assert third_parties(path) <= HOUSEHOLD | TERMINAL.get(own, set())
         assert not any(name.startswith("rankseg_integrations") for name in seen)
 
 
@@ -181,11 +182,28 @@ def test_solvers_ask_fields_through_the_protocol(path: Path) -> None:
 
 
 def test_commands_stand_on_top() -> None:
-    above = {"cli": {"__main__"}, "cli_evaluate": {"cli"}, "demo": {"cli"}, "bench": {"cli"}}
+    above = {"cli": {"__main__"}, "demo": {"cli"}, "bench": {"cli"}}
     for path in SOURCES:
         own = component(module_name(path))
         for name in map(component, imported(path)):
             assert own in {name, *above.get(name, {own})}, f"{module_name(path)} imports {name}"
+
+
+def test_help_loads_no_more_than_the_options() -> None:
+    script = "import sys, rankseg.cli; print(*sorted(sys.modules), sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = {name for name in done.stdout.split() if name.startswith("rankseg.")}
+    assert "rankseg.cli.options" in loaded
+    late = (
+        "rankseg.cli.run",
+        "rankseg.evaluation",
+        "rankseg.bench",
+        "rankseg.demo",
+        "rankseg.files",
+    )
+    assert not [name for name in loaded if name.startswith(late)]
 
 
 def test_the_benchmark_worker_runs_without_this_package() -> None:

@@ -303,7 +303,7 @@ def test_a_folder_that_takes_no_file_is_refused_before_the_work(run, folders, mo
         raise OSError(30, "Read-only file system", "x")
 
     monkeypatch.setattr(Path, "touch", refuse)
-    monkeypatch.setattr("rankseg.evaluation.command.open_pairs", lambda asked: 1 / 0)
+    monkeypatch.setattr("rankseg.cli.run.evaluate.open_pairs", lambda asked: 1 / 0)
     code, text = run("evaluate", *folders, "--report", "r.html")
     assert (code, text) == (2, "rankseg: r.html: Read-only file system\n")
 

@@ -10,6 +10,8 @@ from typing import Any
 import typer
 
 from rankseg import batch
+from rankseg.cli.groups import PairOptions
+from rankseg.cli.terminal import FAILED, USAGE, Passes, ends_with, fail, plain, stoppable
 from rankseg.evaluation.file_pairs import FilePairs, LabelReading
 from rankseg.evaluation.images import look
 from rankseg.evaluation.pairs import UNKNOWN, PairError
@@ -23,8 +25,6 @@ from rankseg.files import (
 from rankseg.files.matching import ZARR_SUFFIX, Matched, Side, found_in, match
 from rankseg.inputs import Reading
 from rankseg.layout import Layout, parse_axis
-from rankseg.options import PairOptions
-from rankseg.terminal import FAILED, USAGE, Passes, ends_with, fail, plain, stoppable
 
 LISTED = 20
 """Files that the terminal names; the report and the JSON name all."""
