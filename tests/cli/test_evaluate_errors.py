@@ -165,7 +165,7 @@ def test_one_image_is_too_few(run, tmp_path):
     sides = save(tmp_path, make(1), ".npy", ".npy")
     code, text = run("evaluate", *sides)
     assert code == 0
-    assert text.startswith("Too few images to tell (1): ")
+    assert text.startswith("Too few images to tell (1; ")
 
 
 def test_one_class_only_is_said(run, tmp_path):
