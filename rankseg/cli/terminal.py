@@ -13,6 +13,8 @@ from typing import NoReturn, TypeVar
 
 import typer
 
+from rankseg.cli.wording import as_typed
+
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 Item = TypeVar("Item")
@@ -35,7 +37,7 @@ def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
         from rankseg.files import describe
 
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        fail(f"{where}{describe(error)}", code)
+        fail(f"{where}{as_typed(describe(error))}", code)
 
 
 def plain(text: str) -> str:

@@ -185,7 +185,7 @@ def test_softmax_over_one_channel(run, tmp_path, out):
     np.save(tmp_path / "one.npy", FLOATS[:1])
     code, text = run("predict", tmp_path / "one.npy", "--output", out, "--activation", "softmax")
     assert code == 1
-    assert "softmax over one channel is 1 everywhere; use activation='sigmoid'" in text
+    assert "softmax over one channel is 1 everywhere; use --activation sigmoid" in text
 
 
 def test_wrong_key_lists_those_there_are(run, tmp_path, out):
@@ -261,10 +261,10 @@ def test_existing_result_is_kept_unless_overwrite_is_said(run, saved, out):
         (["--metric", "f1"], "metric must be one of 'dice', 'iou', 'acc'"),
         (["--solver", "best"], "solver must be one of 'RMA', "),
         (["--unassigned-policy", "void", "--void-index", "9" * 23], "must fit into 64 bits"),
-        (["--solver", "TR"], "solver='TR' makes no sense with output_mode='multiclass'"),
-        (["--threshold", "0.3"], "takes no parameter 'threshold'"),
+        (["--solver", "TR"], "--solver TR makes no sense with --output-mode multiclass"),
+        (["--threshold", "0.3"], "takes no parameter --threshold"),
         (["--smooth", "-1"], "smooth must be a finite number >= 0; got -1.0"),
-        (["--void-index", "3"], "void_index"),
+        (["--void-index", "3"], "leave --void-index out"),
         (["--activation", "relu"], "relu"),
         (["--format", "jpg"], "jpg"),
         (["--format", "tif"], "--format tif is for .tif, .tiff: "),

@@ -23,6 +23,7 @@ from rankseg.cli.terminal import (
     stoppable,
 )
 from rankseg.cli.typed import decider, empty, given, numbers
+from rankseg.cli.wording import as_typed
 from rankseg.inputs import Reading
 from rankseg.layout import Layout, parse_axis
 from rankseg.nnunet import Folders, open_folders
@@ -185,6 +186,6 @@ def _conclude(report: batch.Report, output: Path) -> None:
             typer.echo(plain(f"wrote {count} {'file' if count == 1 else 'files'} to {output}"))
     finally:
         for name, reason in report.failures.items():
-            typer.echo(plain(f"failed: {name}: {reason}"), err=True)
+            typer.echo(plain(f"failed: {name}: {as_typed(reason)}"), err=True)
     if report.failures:
         raise typer.Exit(FAILED)
