@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import rankseg
+from rankseg._require import pip_line
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
@@ -261,6 +262,15 @@ def requirements(extra: str) -> set[str]:
 def test_all_holds_every_extra_for_users() -> None:
     extras = set(project()["project"]["optional-dependencies"]) - {"all", "test", "docs", "dev"}
     assert requirements("all") == set().union(*map(requirements, extras))
+
+
+def test_what_is_missing_is_named_as_pip_takes_it() -> None:
+    extras = project()["project"]["optional-dependencies"]
+    for extra in set(extras) - {"all", "test", "docs", "dev"}:
+        asked = re.fullmatch(r'pip install ("[^"]+"(?: "[^"]+")*)', pip_line(extra))
+        assert asked, "install the package again: its metadata is older"
+        assert sorted(re.findall(r'"([^"]+)"', asked[1])) == sorted(extras[extra])
+    assert pip_line("nothing") == 'pip install ".[nothing]" in a clone'
 
 
 def required() -> Iterator[tuple[str, str]]:

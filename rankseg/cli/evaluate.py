@@ -111,10 +111,10 @@ def evaluate(
 ) -> None:
     """Does it help? Score argmax, or the 0.5 cut, and RankSEG on images with ground truth.
 
-    PROBS are files as predict reads them, or a zarr (pip install "rankseg[dask]"); LABELS are
-    arrays of integers or bool, PNG (grey or with a palette), NIfTI, GeoTIFF or a zarr. Pairs are
-    read one at a time. Pixels of a GeoTIFF without data are left out, and named. The exit code is
-    1 if a pair could not be used, 2 for options that make no sense.
+    PROBS are files as predict reads them, or a zarr (needs zarr); LABELS are arrays of integers or
+    bool, PNG (grey or with a palette), NIfTI, GeoTIFF or a zarr. Pairs are read one at a time.
+    Pixels of a GeoTIFF without data are left out, and named. The exit code is 1 if a pair could not
+    be used, 2 for options that make no sense.
     """
     options = locals()
     from rankseg.cli.run.evaluate import run_evaluate

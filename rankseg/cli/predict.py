@@ -245,17 +245,17 @@ def predict(
 ) -> None:
     """Turn saved probabilities or logits into labels or masks, one file for each input.
 
-    Reads .npy, .npz, .pt, .pth; with pip install "rankseg[files]" also .safetensors, NIfTI
-    (.nii, .nii.gz) and GeoTIFF (.tif, .tiff); nothing is ever unpickled. Results have the input's
-    name; labels take the smallest integer type, masks are bool in the input's axis order (0 and 1
-    in NIfTI and GeoTIFF). Pixels of a GeoTIFF that lack data in any band (in all, where the nodata
-    value may be a probability) count for nothing and get the void label, or 255. Large GeoTIFFs
-    take no more memory than small ones when written as GeoTIFF, but for solvers other than RMA,
-    coupled, argmax and TR, for --empty and for the table. A file that fails stops no other, but
-    with --aggregation dataset; failures are listed at the end and the exit code is 1 (2 for
+    Reads .npy, .npz, .pt, .pth, .safetensors (needs safetensors), NIfTI (.nii, .nii.gz; needs
+    nibabel) and GeoTIFF (.tif, .tiff; needs rasterio); nothing is ever unpickled. Results have the
+    input's name; labels take the smallest integer type, masks are bool in the input's axis order (0
+    and 1 in NIfTI and GeoTIFF). Pixels of a GeoTIFF that lack data in any band (in all, where the
+    nodata value may be a probability) count for nothing and get the void label, or 255. Large
+    GeoTIFFs take no more memory than small ones when written as GeoTIFF, but for solvers other than
+    RMA, coupled, argmax and TR, for --empty and for the table. A file that fails stops no other,
+    but with --aggregation dataset; failures are listed at the end and the exit code is 1 (2 for
     options that make no sense). With --nnunet probabilities become segmentations in the image's
-    place, regions painted in nnU-Net's order; NIfTI needs pip install "rankseg[files]", other
-    formats and --unpickle need pip install "rankseg[nnunet]".
+    place, regions painted in nnU-Net's order; NIfTI needs nibabel, other formats and --unpickle
+    need nnunetv2.
     """
     options = locals()
     from rankseg.cli.run.predict import run_predict

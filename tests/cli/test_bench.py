@@ -150,7 +150,7 @@ def test_missing_matplotlib_is_one_line_before_anything_is_measured(run, out, mo
     code, text = run("bench", "--output", out)
     assert (code, text) == (
         1,
-        'rankseg: matplotlib is needed here: pip install "rankseg[bench]"\n',
+        'rankseg: matplotlib is needed here: pip install "matplotlib>=3.8"\n',
     )
     assert not out.exists()
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from rankseg._require import pip_line
 from rankseg.files import read_array
 
 FLOATS = np.full((3, 4, 5), 0.25, np.float32)
@@ -422,7 +423,7 @@ def test_missing_optional_package(run, tmp_path, out, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
     code, text = run("predict", tmp_path / "x.safetensors", "--output", out)
     assert code == 1
-    assert 'safetensors is needed here: pip install "rankseg[files]"\n' in text
+    assert f"safetensors is needed here: {pip_line('files')}\n" in text
 
 
 def test_a_mistake_of_ours_is_not_blamed_on_the_file(run, saved, tmp_path, out, monkeypatch):
