@@ -441,3 +441,20 @@ def test_a_mistake_of_ours_is_not_blamed_on_the_file(run, saved, tmp_path, out, 
         f"failed: {tmp_path / 'odd.npy'}: unexpected AttributeError: a bug; please report this",
     ]
     assert [path.name for path in out.iterdir()] == ["image.npy"]
+
+
+@pytest.mark.parametrize("name", ["one.npy", "one.nii.gz", "sub/ONE.PNG", "one.csv"])
+def test_output_is_a_folder_and_no_file(run, saved, tmp_path, name):
+    code, text = run("predict", saved, "--output", tmp_path / name)
+    assert code == 2
+    wanted = f"--output is the folder for the results, and {tmp_path / name} is called like a file"
+    assert text.startswith(f"rankseg: {wanted}")
+    assert not (tmp_path / name).exists()
+
+
+def test_a_folder_may_be_called_like_a_file(run, saved, tmp_path):
+    folder = tmp_path / "run.npy"
+    folder.mkdir()
+    assert run("predict", saved, "--output", folder)[0] == 0
+    assert (folder / "image.npy").is_file()
+    assert run("predict", saved, "--output", tmp_path / "model.v2")[0] == 0

@@ -29,6 +29,8 @@ from rankseg.layout import Layout, parse_axis
 from rankseg.nnunet import Folders, open_folders
 from rankseg.rule import DecisionRule
 
+FILES = {*files.SUFFIXES, *files.LABEL_SUFFIXES, *files.TABLE_SUFFIXES}
+"""Suffixes that no new folder has."""
 FOLDERS_SAY = {
     *("key", "channel_axis", "batched", "activation", "scale", "output_mode", "file_format"),
 }
@@ -160,6 +162,12 @@ def _tuned(path: Path) -> RankSEG:
 
 def _jobs(asked: FileOptions, folders: Folders | None) -> tuple[list[batch.Job], dict[str, str]]:
     """What to do, and inputs that are not there."""
+    if files.suffix_of(asked.output) in FILES and not asked.output.is_dir():
+        fail(
+            f"--output is the folder for the results, and {asked.output} is called like a file: "
+            "name a folder; results have the names of their inputs",
+            USAGE,
+        )
     with ends_with(USAGE, ValueError):
         if folders is not None:
             return folders.jobs(asked.output)
