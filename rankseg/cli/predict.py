@@ -45,7 +45,8 @@ def predict(
         typer.Option(
             metavar="INT|none",
             help="Axis of the classes within one image (a batch axis does not count): 0 first, "
-            "-1 last, none for a map without one. By default the first; a 2-D image must say. "
+            "-1 last, none for a map without one. By default the first; a 2-D image must say, "
+            "and one that looks as if its classes were last. "
             "NIfTI: by default the last of four or more. GeoTIFF: the bands.",
         ),
     ] = "first",

@@ -458,3 +458,34 @@ def test_a_folder_may_be_called_like_a_file(run, saved, tmp_path):
     assert run("predict", saved, "--output", folder)[0] == 0
     assert (folder / "image.npy").is_file()
     assert run("predict", saved, "--output", tmp_path / "model.v2")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((64, 48, 3), []),
+        ((64, 48, 1), []),
+        ((100, 80, 16), []),
+        ((2, 40, 40, 4), ["--batched"]),
+        ((40, 40, 40, 2), ["--no-batched"]),
+    ],
+)
+def test_classes_that_lie_last_are_not_taken_for_columns(run, tmp_path, out, shape, options):
+    np.save(tmp_path / "x.npy", np.full(shape, 0.4, np.float32))
+    predict = ("predict", tmp_path / "x.npy", "--output", out, *options)
+    code, text = run(*predict, "--output-mode", "multilabel")
+    assert code == 1
+    assert "--channel-axis -1" in text
+    assert f"--channel-axis 0 for {shape[-3 - ('--no-batched' in options)]} classes" in text
+    for axis in (0, -1):
+        code, text = run(*predict, "--channel-axis", axis, "--overwrite")
+        assert code == 0, text
+
+
+@pytest.mark.parametrize(
+    "shape", [(150, 51, 68), (3, 64, 4), (500, 16, 16), (64, 8, 8), (32, 64, 2), (40, 50, 17)]
+)
+def test_classes_first_are_read_as_they_lie(run, tmp_path, out, shape):
+    np.save(tmp_path / "x.npy", np.full(shape, 0.4, np.float32))
+    assert run("predict", tmp_path / "x.npy", "--output", out)[0] == 0
+    assert np.load(out / "x.npy").shape == shape[1:]
