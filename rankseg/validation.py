@@ -162,7 +162,7 @@ def background_leaves_a_class(include_background: bool, classes: int) -> None:
     if not include_background and classes == 1:
         raise ValueError(
             "include_background=False leaves nothing of probs with one channel, which is the "
-            "foreground: leave it True"
+            "foreground: leave it out"
         )
 
 
@@ -568,10 +568,17 @@ def probability_range(lowest: Tensor, peak: Tensor, activation: str = "none") ->
             "check the model's output, or replace them before deciding"
         )
     if low < 0.0 or high > 1.0:
-        rounding = low > -1e-3 and high < 1.001
-        advice = (
-            "clamp(0, 1) if this is rounding"
-            if rounding
-            else "apply softmax or sigmoid first, or say activation='softmax' or 'sigmoid'"
-        )
+        advice = _advice_on_range(low, high)
         raise ValueError(f"probs must lie in [0, 1], got min={low:.9g}, max={high:.9g}; {advice}")
+
+
+def _advice_on_range(low: float, high: float) -> str:
+    """What values outside [0, 1] may be, and what to do."""
+    if low > -1e-3 and high < 1.001:
+        return "clamp(0, 1) if this is rounding"
+    logits = "apply softmax or sigmoid first, or say activation='softmax' or 'sigmoid'"
+    for most, kind in ((100, "percent"), (255, "8-bit values"), (65535, "16-bit values")):
+        if low >= 0.0 and high < most + 0.5:
+            scaled = f"divide by {most} if they are {kind}; labels are no probabilities"
+            return f"{scaled}; if they are logits, {logits}"
+    return logits

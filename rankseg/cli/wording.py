@@ -20,12 +20,13 @@ VALUE = r"(?P<value>'[^']*'(?: or '[^']*')*|\([^()]*\)|\[[^\[\]]*\]|-?[\w.]*\w)"
 GIVEN = re.compile(f"{ALONE[0]}{NAME}={VALUE}")
 QUOTED = re.compile(f"'{NAME}'")
 UNDERSCORED = re.compile(f"{ALONE[0]}(?=\\w+_){NAME}{ALONE[1]}")
+SCALED = re.compile(r"\bdivide by (\d+) if")
 FIRST = re.compile(f"^{NAME}(?= (?:must|is|has|count) )")
 
 
 def as_typed(message: str) -> str:
     """``name='value'`` as ``--name value``, and names of arguments as options."""
-    message = GIVEN.sub(_given, message)
+    message = SCALED.sub(r"say --scale \1 if", GIVEN.sub(_given, message))
     for pattern in (QUOTED, UNDERSCORED, FIRST):
         message = pattern.sub(lambda found: _option(found["name"]), message)
     return message

@@ -67,7 +67,7 @@ WRONG = {
         {"probs": np.log(P)},
         "probs must lie in [0, 1]",
     ),
-    "integers": ({"probs": Y[None].repeat(3, 0)}, "say it: --scale 255"),
+    "integers": ({"probs": Y[None].repeat(3, 0)}, "only: these look like labels or a mask"),
     "channels last": ({"probs": P.transpose(1, 2, 0).copy()}, "check --channel-axis and"),
 }
 

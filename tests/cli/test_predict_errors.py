@@ -78,8 +78,14 @@ BAD_FILES = {
     "empty.npy": (Path.touch, "the file is empty"),
     "noise.npy": (lambda p: p.write_bytes(b"noise"), "not a readable numpy file: truncated or"),
     "cut.npy": (cut_npy, "announces shape (3, 4, 5) of float32, but 239 bytes follow"),
-    "integers.npy": (lambda p: np.save(p, FLOATS.astype(int)), "holds int64 values, not floating"),
-    "uint8.npy": (lambda p: np.save(p, FLOATS.astype("u1")), "holds uint8 values, not floating"),
+    "integers.npy": (
+        lambda p: np.save(p, FLOATS.astype(int)),
+        "holds int64 values, 0 only: these look like labels",
+    ),
+    "uint8.npy": (
+        lambda p: np.save(p, FLOATS.astype("u1")),
+        "holds uint8 values, 0 only: these look",
+    ),
     "complex.npy": (lambda p: np.save(p, FLOATS + 1j), "holds complex64 values; store float16"),
     "objects.npy": (lambda p: np.save(p, np.array([Anything])), "holds Python objects"),
     "flat.npy": (lambda p: np.save(p, FLOATS[0, 0]), "shape (5,) leaves no spatial axis"),
@@ -102,7 +108,7 @@ BAD_FILES = {
     "nan.npy": (lambda p: np.save(p, FLOATS * np.nan), "probs contains NaN"),
     "logits.npy": (
         lambda p: np.save(p, FLOATS * 9 - 1),
-        "got min=1.25, max=1.25; apply softmax or sigmoid first",
+        "if they are logits, apply softmax or sigmoid first",
     ),
     "last.npy": (
         lambda p: np.save(p, np.linspace([0.1] * 20, [0.9] * 20, 2).T.reshape(4, 5, 2)),
@@ -134,7 +140,7 @@ BAD_FILES = {
     ),
     "photo.jpg": (
         lambda p: p.write_bytes(b"noise"),
-        "unknown suffix '.jpg'; known: .npy, .npz, .pt, .pth, .safetensors, .nii, .nii.gz, .tif",
+        "a .jpg file is a picture and holds no probabilities of classes; known: .npy, .npz, .pt",
     ),
 }
 
