@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import subprocess
@@ -99,3 +100,17 @@ def test_require_tells_a_broken_package_from_a_missing_one(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match=r"cannot be imported \(No module named 'no_such_thing"):
         require("broken_guest", "demo")
+
+
+def test_compiling_is_told_once_and_on_a_terminal_only(run, saved, tmp_path, monkeypatch):
+    def compiling(*arguments: object) -> None:
+        for name in ("histogram", "assign"):
+            logging.getLogger("rankseg.compiling").info("compiling %s", name)
+
+    monkeypatch.setattr("rankseg.batch.run", compiling)
+    predict = ("predict", saved, "--output", tmp_path / "out")
+    assert "compiling, once" not in run(*predict)[1]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(*predict)[1].count("rankseg: compiling, once: some ten seconds\n") == 1
+    monkeypatch.delenv("FORCE_COLOR")
+    assert "compiling, once" not in run(*predict)[1]
