@@ -495,3 +495,21 @@ def test_classes_first_are_read_as_they_lie(run, tmp_path, out, shape):
     np.save(tmp_path / "x.npy", np.full(shape, 0.4, np.float32))
     assert run("predict", tmp_path / "x.npy", "--output", out)[0] == 0
     assert np.load(out / "x.npy").shape == shape[1:]
+
+
+def test_many_failures_for_one_reason_are_a_few_lines_on_a_terminal(
+    run, tmp_path, out, monkeypatch
+):
+    for number in range(12):
+        np.save(tmp_path / f"logits{number}.npy", FLOATS * 9 - 3 - number)
+    np.save(tmp_path / "nan.npy", FLOATS * np.nan)
+    predict = ("predict", tmp_path, "--output", out)
+    for seen in (False, True):
+        if seen:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+        code, text = run(*predict)
+        assert code == 1
+        assert text.count("failed: ") == (7 if seen else 13)
+        assert text.count("nan.npy: probs contains NaN") == 1
+        assert text.count("got min=") == (5 if seen else 12)
+    assert text.endswith("failed: 7 more, for the same reasons; 2> FILE keeps all\n")

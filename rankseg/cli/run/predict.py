@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from rankseg.cli.terminal import (
     printing,
     progress,
     stoppable,
+    watched,
 )
 from rankseg.cli.typed import decider, empty, given, numbers
 from rankseg.cli.wording import as_typed
@@ -31,6 +34,8 @@ from rankseg.rule import DecisionRule
 
 FILES = {*files.SUFFIXES, *files.LABEL_SUFFIXES, *files.TABLE_SUFFIXES}
 """Suffixes that no new folder has."""
+SHOWN = 5
+"""Failures for one reason that a terminal shows."""
 FOLDERS_SAY = {
     *("key", "channel_axis", "batched", "activation", "scale", "output_mode", "file_format"),
 }
@@ -193,7 +198,20 @@ def _conclude(report: batch.Report, output: Path) -> None:
         with printing():
             typer.echo(plain(f"wrote {count} {'file' if count == 1 else 'files'} to {output}"))
     finally:
-        for name, reason in report.failures.items():
-            typer.echo(plain(f"failed: {name}: {as_typed(reason)}"), err=True)
+        _tell(report.failures)
     if report.failures:
         raise typer.Exit(FAILED)
+
+
+def _tell(failures: Mapping[str, str]) -> None:
+    """One line for each failure; who watches sees a few of each kind, and how many more."""
+    seen: Counter[str] = Counter()
+    few = watched()
+    for name, reason in failures.items():
+        kind = re.sub(r"\d[\d.e+-]*", "0", reason)  # numbers apart, reasons are the same
+        seen[kind] += 1
+        if not few or seen[kind] <= SHOWN:
+            typer.echo(plain(f"failed: {name}: {as_typed(reason)}"), err=True)
+    more = sum(max(count - SHOWN, 0) for count in seen.values())
+    if few and more:
+        typer.echo(f"failed: {more:,} more, for the same reasons; 2> FILE keeps all", err=True)
