@@ -76,8 +76,8 @@ def unscaled(name: str) -> str:
     """Why integers are refused, and what to say if they are scaled probabilities."""
     most = 65535 if name.endswith("16") else 255
     return (
-        f"holds {name} values, not floating-point probabilities or logits; if they are "
-        f"probabilities times a number, say it: --scale {most}"
+        f"holds {name} values, not floating-point probabilities or logits; labels and masks "
+        f"are neither; if these are probabilities times a number, say it: --scale {most}"
     )
 
 

@@ -151,7 +151,7 @@ def test_integers_without_a_scale_need_one(run, tmp_path, out, volume):
     source = store(tmp_path / "x.nii", stored)
     code, text = run("predict", source, "--output", out)
     assert code == 1
-    assert "holds uint8 values, not floating-point probabilities or logits; if they are" in text
+    assert "holds uint8 values, not floating-point probabilities or logits; labels and" in text
     assert "say it: --scale 255" in text
     assert run("predict", source, "--output", out, "--scale", 255)[0] == 0
     got = np.asarray(nibabel.load(out / "x.nii.gz").dataobj)
