@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+from importlib import metadata
 from types import ModuleType
 
 
@@ -34,4 +36,19 @@ def require(module: str, extra: str) -> ModuleType:
         missing = (error.name or "").partition(".")[0]
         absent = isinstance(error, ModuleNotFoundError) and missing == package
         trouble = "is needed here" if absent else f"cannot be imported ({error})"
-        raise ImportError(f'{package} {trouble}: pip install "rankseg[{extra}]"') from error
+        raise ImportError(f"{package} {trouble}: {pip_line(extra)}") from error
+
+
+def pip_line(extra: str) -> str:
+    """Command that installs what an extra holds, wherever this package came from.
+
+    The packages are named, because ``rankseg`` on the package index is another project.
+    """
+    try:
+        lines = metadata.requires("rankseg") or []
+    except metadata.PackageNotFoundError:  # a source tree on the path
+        lines = []
+    asked = re.compile(rf"""extra == ['"]{extra}['"]""")
+    packages = [line.partition(";")[0].strip() for line in lines if asked.search(line)]
+    quoted = " ".join(f'"{one}"' for one in packages)
+    return f"pip install {quoted}" if packages else f'pip install ".[{extra}]" in a clone'

@@ -270,14 +270,7 @@ def _solve(image: Tensor, index: int, work: Work) -> Segmentation:
         return work.decide.solve(image)
     except ValueError as error:
         where = f"image {index}: " if work.reading.layout.batched else ""
-        raise ValueError(f"{where}{error}{_hint(image, work)}") from error
-
-
-def _hint(image: Tensor, work: Work) -> str:
-    """How to say it on the command line, where values outside [0, 1] look like logits."""
-    outside = bool(((image < 0) | (image > 1)).any())
-    probs = work.decide.settings.activation == "none"
-    return " (--activation softmax|sigmoid)" if probs and outside else ""
+        raise ValueError(f"{where}{error}") from error
 
 
 def _rows(source: Path, index: int, part: Segmentation) -> list[dict[str, Any]]:

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from rankseg.validation import count, sums_to_one
 
+FEW_CLASSES, SMALL_SIDE = 16, 32
+"""So few numbers along the last axis, and more than so many along each other one, are an image with
+its classes last; images of so few columns are rarer, and can say so."""
+
 ChannelAxis: TypeAlias = int | Literal["first", "none"]
 
 
@@ -39,7 +43,8 @@ class Layout:
     channel_axis : int, 'first' or 'none'
         Axis of the classes *within one image*, so a batch axis does not shift it: 0 first, -1
         last. ``'none'``: the array is one map per image. ``'first'`` is 0, except that an image
-        with two axes is refused, because it may as well be a map without a channel axis.
+        with two axes is refused, because it may as well be a map without a channel axis, and one
+        that looks as if its classes were last.
     batched : bool, optional
         True if the first axis counts images. Left out it does not, except that an array of four
         or more axes is refused while ``channel_axis`` is ``'first'``, because it has two readings.
@@ -92,6 +97,13 @@ class Layout:
             one = f"one image of {count(first, 'class', 'classes')} in {axes - 1}-D"
             many = f"{count(first, 'image')} of {count(second, 'class', 'classes')}"
             raise ValueError(f"{shape} may be {one} or {many}; say --no-batched or --batched")
+        *others, last = shape[-axes:]
+        if 0 < last <= FEW_CLASSES and min(others) > max(SMALL_SIDE, 4 * last - 1):
+            raise ValueError(
+                f"shape {shape} looks as if the {count(last, 'class', 'classes')} were along the "
+                f"last axis: say --channel-axis -1 if so, or --channel-axis 0 for {others[0]} "
+                "classes along the first"
+            )
 
     def restore(self, prediction: Tensor, masks: bool) -> Tensor:
         """Labels or masks of all images in the layout the array came in."""

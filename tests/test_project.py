@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import rankseg
+from rankseg._require import pip_line
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
@@ -75,7 +76,8 @@ beside the command that shares it.
 """
 TWINS = {"lightning": {"_lightning"}, "pytorch_lightning": {"_lightning"}}
 """One framework under two names, each with its own base classes; the logic is written once."""
-TERMINAL = {"typer", "rich"}
+TERMINAL = {"cli": {"typer", "rich"}, "demo": {"rich"}, "bench": {"rich"}}
+"""The command line, and what prints tables for it; nothing below knows of a terminal."""
 COMPILERS = {
     "kernel_cache": {"numba"},
     "numba_kernels": {"numba", "llvmlite"},
@@ -166,7 +168,7 @@ def test_layers(path: Path) -> None:
         assert not any(name.startswith("rankseg_integrations") for name in seen)
     else:
         assert not core & (set(LAYERS) - PUBLIC), "evaluation and cli stand on the api"
-        assert third_parties(path) <= HOUSEHOLD | TERMINAL
+        assert third_parties(path) <= HOUSEHOLD | TERMINAL.get(own, set())
         assert not any(name.startswith("rankseg_integrations") for name in seen)
 
 
@@ -181,11 +183,28 @@ def test_solvers_ask_fields_through_the_protocol(path: Path) -> None:
 
 
 def test_commands_stand_on_top() -> None:
-    above = {"cli": {"__main__"}, "cli_evaluate": {"cli"}, "demo": {"cli"}, "bench": {"cli"}}
+    above = {"cli": {"__main__"}, "demo": {"cli"}, "bench": {"cli"}}
     for path in SOURCES:
         own = component(module_name(path))
         for name in map(component, imported(path)):
             assert own in {name, *above.get(name, {own})}, f"{module_name(path)} imports {name}"
+
+
+def test_help_loads_no_more_than_the_options() -> None:
+    script = "import sys, rankseg.cli; print(*sorted(sys.modules), sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = {name for name in done.stdout.split() if name.startswith("rankseg.")}
+    assert "rankseg.cli.options" in loaded
+    late = (
+        "rankseg.cli.run",
+        "rankseg.evaluation",
+        "rankseg.bench",
+        "rankseg.demo",
+        "rankseg.files",
+    )
+    assert not [name for name in loaded if name.startswith(late)]
 
 
 def test_the_benchmark_worker_runs_without_this_package() -> None:
@@ -245,6 +264,15 @@ def requirements(extra: str) -> set[str]:
 def test_all_holds_every_extra_for_users() -> None:
     extras = set(project()["project"]["optional-dependencies"]) - {"all", "test", "docs", "dev"}
     assert requirements("all") == set().union(*map(requirements, extras))
+
+
+def test_what_is_missing_is_named_as_pip_takes_it() -> None:
+    extras = project()["project"]["optional-dependencies"]
+    for extra in set(extras) - {"all", "test", "docs", "dev"}:
+        asked = re.fullmatch(r'pip install ("[^"]+"(?: "[^"]+")*)', pip_line(extra))
+        assert asked, "install the package again: its metadata is older"
+        assert sorted(re.findall(r'"([^"]+)"', asked[1])) == sorted(extras[extra])
+    assert pip_line("nothing") == 'pip install ".[nothing]" in a clone'
 
 
 def required() -> Iterator[tuple[str, str]]:

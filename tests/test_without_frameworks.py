@@ -17,6 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from rankseg import RankSEG
+from rankseg._require import pip_line
 from rankseg.cli import app
 
 GUESTS = ["dask", "lightning", "monai", "nnunetv2", "segment_anything", "sklearn", "transformers"]
@@ -56,7 +57,7 @@ def test_python_names_the_extra(extra: str) -> None:
     package, ask = ASKED[extra]
     with pytest.raises(ImportError) as error:
         ask()
-    assert str(error.value) == f'{package} is needed here: pip install "rankseg[{extra}]"'
+    assert str(error.value) == f"{package} is needed here: {pip_line(extra)}"
 
 
 @pytest.mark.parametrize(
@@ -78,4 +79,4 @@ def test_the_command_names_the_extra(
         Path(name).write_bytes(b"some bytes")
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1
-    assert f'{package} is needed here: pip install "rankseg[{extra}]"' in done.output
+    assert f"{package} is needed here: {pip_line(extra)}" in done.output

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -16,7 +17,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from rankseg import cli, cli_evaluate, options
+from rankseg import cli
 
 
 def sections() -> Iterator[str]:
@@ -49,9 +50,8 @@ def entry(parameter: Any, context: Any) -> str:
 
 
 def text(help_text: str) -> str:
-    """Help as Markdown; options and pip lines in it are code."""
-    code = r'(?<![\w`])(--[a-z][\w-]*|pip\s+install\s+"[^"]+")'
-    return re.sub(code, r"`\1`", inspect.cleandoc(help_text))
+    """Help as Markdown; options in it are code."""
+    return re.sub(r"(?<![\w`])(--[a-z][\w-]*)", r"`\1`", inspect.cleandoc(help_text))
 
 
 class Commands(SphinxDirective):
@@ -59,8 +59,8 @@ class Commands(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Parse the sections where the directive stands."""
-        for module in (cli, cli_evaluate, options):
-            self.env.note_dependency(module.__file__)
+        for path in Path(cli.__file__).parent.glob("*.py"):
+            self.env.note_dependency(str(path))
         return self.parse_text_to_nodes("\n\n".join(sections()), allow_section_headings=True)
 
 

@@ -308,11 +308,12 @@ def _checked(image: Image, masks: bool) -> Image:
     if known.numel() and truth.dtype != torch.bool:
         low, high = int(known.min()), int(known.max())
         if low < 0 or high >= most:
+            why = ", because probs have one channel" if classes == 1 and not masks else ""
             raise PairError(
                 name,
                 f"labels from {low} to {high}, but {'masks are' if masks else 'there are'} "
-                f"0 to {most - 1}; say ignore_index={high if high >= most else low} if that marks "
-                "pixels to leave out",
+                f"0 to {most - 1}{why}; say ignore_index={high if high >= most else low} if that "
+                "marks pixels to leave out",
             )
     if image.counts is not None:
         truth = truth.masked_fill(~image.counts, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +18,12 @@ from rankseg.evaluation.contest import Conventions
 from rankseg.evaluation.reliability import Promise, Reliability
 
 FORMAT, VERSION = "rankseg evaluation", 1
-FEW = 5
-"""Images below which nothing is concluded."""
+FEWEST = 10
+"""Groups of images below which nothing is concluded, or learned."""
 
 NAMES = {"dice": "Dice", "iou": "IoU", "acc": "accuracy"}
+OURS = re.compile(r"(RMA|exact|auto|coupled|BA|TRNA|BA\+TRNA)(?=[ ,]|$)", re.IGNORECASE)
+"""Names that begin with a solver of RankSEG; argmax and TR are what it is compared with."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Contender:
     difference: dict[str, Difference]
     dataset_difference: dict[str, Difference]
     promise: Promise | None
+
+    @property
+    def title(self) -> str:
+        """Its name for people, who look for RankSEG beside argmax."""
+        return self.name if self.promise is None else titled(self.name)
 
 
 @dataclass(frozen=True)
@@ -157,8 +165,8 @@ class Evaluation:
         """One sentence: whether it helps, and how sure that is."""
         if len(self.contenders) == 1:
             return f"Only {self.baseline.name} was evaluated: there is nothing to compare."
-        leader, baseline = self.leader, self.baseline.name
-        found = self.difference(leader)
+        leader, baseline = self.leader.title, self.baseline.name
+        found = self.difference(self.leader)
         ahead = found.estimate
         what = f"mean {self._name}" if self.aggregation == "image" else f"data-set {self._name}"
         if math.isnan(ahead.value):
@@ -167,22 +175,22 @@ class Evaluation:
                 "true or predicted."
             )
         size = f"{points(ahead.value)} points of {what}"
-        if self.groups < FEW or math.isnan(ahead.low):
+        if self.groups < FEWEST or math.isnan(ahead.low):
             return (
-                f"Too few images to tell ({self.groups}): {leader.name} differs from {baseline} "
-                f"by {size}."
+                f"Too few images to tell ({self.groups}; {FEWEST} independent ones are needed): "
+                f"{leader} differs from {baseline} by {size}."
             )
         interval = f"95 % interval {points(ahead.low)} to {points(ahead.high)}"
         score = f"{found.wins} images better, {found.ties} equal, {found.losses} worse"
         if ahead.low > 0:
-            return f"{leader.name} gains {size} over {baseline} ({interval}; {score})."
+            return f"{leader} gains {size} over {baseline} ({interval}; {score})."
         if ahead.high < 0:
             return (
-                f"Keep {baseline}: the best alternative, {leader.name}, loses {size[1:]} "
+                f"Keep {baseline}: the best alternative, {leader}, loses {size[1:]} "
                 f"({interval}; {score})."
             )
         return (
-            f"Keep {baseline}: {leader.name} differs by {size}, which cannot be told from noise "
+            f"Keep {baseline}: {leader} differs by {size}, which cannot be told from noise "
             f"({interval}; {score})."
         )
 
@@ -217,7 +225,7 @@ class Evaluation:
                 f"{NAMES.get(metric, metric)} {found.value:.4f}"
                 for metric, found in one.per_image.items()
             )
-            lines.append(f"{one.name:<24} {scores}")
+            lines.append(f"{one.title:<24} {scores}")
         if self.skipped:
             lines.append(f"not counted: {', '.join(self.skipped)}")
         return "\n".join(lines)
@@ -229,6 +237,11 @@ class Evaluation:
     def _ahead(self, contender: Contender) -> float:
         value = self.difference(contender).estimate.value
         return -math.inf if math.isnan(value) else value
+
+
+def titled(name: str) -> str:
+    """The name with RankSEG before it, if it is that of one of its solvers."""
+    return f"RankSEG ({name})" if OURS.match(name) else name
 
 
 def points(difference: float) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rankseg import DecisionRule, RankSEG, Segmentation, Source, strict_json, validation
 from rankseg.calibrator import Calibrator
 from rankseg.evaluation.bootstrap import Estimate
-from rankseg.evaluation.result import NAMES, points, without_nan
+from rankseg.evaluation.result import FEWEST, NAMES, points, titled, without_nan
 
 FORMAT, VERSION = "rankseg tuned", 1
 AGGREGATIONS = ("image", "dataset")
@@ -21,8 +21,6 @@ ENTRIES = {
     *("options", "calibrator", "chosen", "metric", "aggregation", "images", "groups"),
     *("confidence", "verdict", "skipped", "results"),
 }
-FEWEST = 10
-"""Groups of images from which something is learned."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,11 @@ class Result:
     wins: int
     ties: int
     losses: int
+
+    @property
+    def title(self) -> str:
+        """Its name for people, who look for RankSEG beside argmax."""
+        return titled(self.name)
 
 
 class TunedRankSEG(nn.Module):
@@ -142,11 +145,12 @@ class TunedRankSEG(nn.Module):
         if self.chosen_:
             one = self.results_[self.chosen_]
             ahead = one.difference
+            sure = f"{100 * self.confidence:g} % interval for all candidates at once"
             return (
-                f"Use {one.name}: {points(ahead.value)} points of {what} over {baseline} on images "
-                f"it has not learned from ({100 * self.confidence:g} % interval for all candidates "
-                f"at once {points(ahead.low)} to {points(ahead.high)}; {one.wins} images better, "
-                f"{one.ties} equal, {one.losses} worse)."
+                f"Use {one.title}: {points(ahead.value)} points of {what} over {baseline} on "
+                f"images it has not learned from ({sure} {points(ahead.low)} to "
+                f"{points(ahead.high)}; {one.wins} images better, {one.ties} equal, "
+                f"{one.losses} worse)."
             )
         others = self.results_[1:]
         if not others:
@@ -161,7 +165,7 @@ class TunedRankSEG(nn.Module):
         if best.difference.value <= 0:
             why = "and nothing was better"
         return (
-            f"Keep {baseline}: the best other candidate, {best.name}, differs by "
+            f"Keep {baseline}: the best other candidate, {best.title}, differs by "
             f"{points(best.difference.value)} points of {what} on {self.groups_} "
             f"{'images' if self.groups_ == self.images_ else 'groups of images'}, {why}."
         )

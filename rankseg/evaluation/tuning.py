@@ -25,7 +25,8 @@ from rankseg.evaluation.images import Images
 from rankseg.evaluation.metrics import NAMES, counts, metric_for
 from rankseg.evaluation.pairs import Groups, group_of
 from rankseg.evaluation.prediction import comparable
-from rankseg.evaluation.tuned import FEWEST, Result, TunedRankSEG
+from rankseg.evaluation.result import FEWEST
+from rankseg.evaluation.tuned import Result, TunedRankSEG
 
 MOST_FOLDS = 1000
 """Each has calibrators of its own."""

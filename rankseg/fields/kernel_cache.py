@@ -5,6 +5,7 @@ The files may be damaged, or impossible to write.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
@@ -14,6 +15,8 @@ from typing import Any
 
 from numba.core.caching import FunctionCache
 
+LOG = logging.getLogger("rankseg.compiling")
+"""Told when a first call has to wait; the command line passes it on."""
 NO_CACHE = (
     "no folder to keep compiled code in: every process compiles for some seconds; "
     "let NUMBA_CACHE_DIR name a folder that can be written"
@@ -81,9 +84,12 @@ class KernelCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Compiled code, or None where there is none that can be read."""
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except Exception:  # to read what is no pickle may raise anything
-            return None
+            found = None
+        if found is None:
+            LOG.info("compiling %s", self._py_func.__name__)
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code, in place of files that cannot be read."""

@@ -24,12 +24,15 @@ from rankseg.files.limits import (
 )
 from rankseg.files.nifti import NIFTI_SUFFIXES
 from rankseg.files.raster import RASTER_SUFFIXES
-from rankseg.files.scaling import unscaled
+from rankseg.files.scaling import like_labels, unscaled
 from rankseg.files.torch_file import read_torch
 from rankseg.files.zips import open_zip
 
 LONGEST_LIST = 10 * 1024**2
 """Bytes of the list of arrays in a ``.safetensors`` file, some 100,000 of them."""
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+FEW, SAMPLE = 8, 40
+"""So few different integers are labels or a mask; looked for at so many places along each axis."""
 SHOWN = 20
 """Keys that a message names."""
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -85,7 +88,10 @@ def read_stored(path: Path, key: str | None, max_bytes: int) -> Tensor:
     if reader is None:
         path.stat()  # a name mistyped is missing, whatever it ends in
         known = ", ".join((*_READERS, *NIFTI_SUFFIXES, *RASTER_SUFFIXES))
-        raise FileError(f"unknown suffix {path.suffix!r}; known: {known}")
+        picture = f"a {path.suffix} file is a picture and holds no probabilities of classes"
+        unknown = f"unknown suffix {path.suffix!r}"
+        kind = picture if path.suffix.lower() in PICTURES else unknown
+        raise FileError(f"{kind}; known: {known}")
     refuse_other_than_files(path)
     return reader(path, key, max_bytes)
 
@@ -100,8 +106,18 @@ def _floating(array: Tensor) -> Tensor:
     if array.dtype not in _FLOATS and array.is_floating_point():
         raise FileError(f"holds {name} values; store float16, float32 or float64")
     if array.dtype not in _FLOATS:
-        raise FileError(unscaled(name))
+        few = _few_values(array)
+        raise FileError(like_labels(name, few) if few else unscaled(name))
     return array.detach()
+
+
+def _few_values(array: Tensor) -> list[int]:
+    """All the integers there are, if they are few; empty if more or none. A sample tells."""
+    if array.is_complex():
+        return []
+    sample = array[tuple(slice(None, None, -(-length // SAMPLE) or 1) for length in array.shape)]
+    found = np.unique(sample.numpy()).tolist()
+    return [int(one) for one in found] if len(found) <= FEW else []
 
 
 def _scaled(array: Tensor, scale: float, max_bytes: int) -> Tensor:

@@ -74,7 +74,17 @@ def scaled_type(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
 
 def unscaled(name: str) -> str:
     """Why integers are refused, and what to say if they are scaled probabilities."""
+    most = 65535 if name.endswith("16") else 255
     return (
-        f"holds {name} values, not floating-point probabilities or logits; if they are "
-        "probabilities times a number, say it: --scale 255"
+        f"holds {name} values, not floating-point probabilities or logits; labels and masks "
+        f"are neither; if these are probabilities times a number, say it: --scale {most}"
+    )
+
+
+def like_labels(name: str, values: Sequence[int]) -> str:
+    """Why integers are refused that are few."""
+    shown = ", ".join(map(str, values))
+    return (
+        f"holds {name} values, {shown} only: these look like labels or a mask, which are decided "
+        "already; give the probabilities or logits of the classes"
     )

@@ -51,7 +51,7 @@ def background_leaves_a_class(include_background: bool, classes: int) -> None:
     if not include_background and classes == 1:
         raise ValueError(
             "include_background=False leaves nothing of probs with one channel, which is the "
-            "foreground: leave it True"
+            "foreground: leave it out"
         )
 
 

@@ -45,15 +45,22 @@ def probability_range(
             "check the model's output, or replace them before deciding"
         )
     if low < 0.0 or high > 1.0:
-        rounding = low > -1e-3 and high < 1.001
-        advice = (
-            "clamp(0, 1) if this is rounding"
-            if rounding
-            else "apply softmax or sigmoid first, or say activation='softmax' or 'sigmoid'"
-        )
+        advice = _advice_on_range(low, high)
         raise ValueError(f"probs must lie in [0, 1], got min={low:.9g}, max={high:.9g}; {advice}")
     if pixels and pixels * lowest.shape[0] >= TELLING:
         _activated_once(low, high, lowest.shape[1], activation)
+
+
+def _advice_on_range(low: float, high: float) -> str:
+    """What values outside [0, 1] may be, and what to do."""
+    if low > -1e-3 and high < 1.001:
+        return "clamp(0, 1) if this is rounding"
+    logits = "apply softmax or sigmoid first, or say activation='softmax' or 'sigmoid'"
+    for most, kind in ((100, "percent"), (255, "8-bit values"), (65535, "16-bit values")):
+        if low >= 0.0 and high < most + 0.5:
+            scaled = f"divide by {most} if they are {kind}; labels are no probabilities"
+            return f"{scaled}; if they are logits, {logits}"
+    return logits
 
 
 def _activated_once(low: float, high: float, classes: int, activation: str) -> None:

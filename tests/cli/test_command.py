@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import subprocess
@@ -20,12 +21,11 @@ def test_version(run):
     assert run("--version") == (0, f"rankseg {rankseg.__version__}\n")
 
 
-def test_help_names_the_commands_and_keeps_the_brackets(run):
+def test_help_names_the_commands(run):
     code, text = run("--help")
     assert code == 0
     commands = ("bench", "calibrate", "demo", "evaluate", "predict", "tune")
     assert [name for name in commands if name not in text] == []
-    assert "rankseg[files]" in run("predict", "--help")[1]
 
 
 @pytest.mark.parametrize("command", ["demo", "evaluate", "predict"])
@@ -91,7 +91,7 @@ def test_require_returns_the_module():
 def test_require_names_the_extra(monkeypatch):
     for name in ("matplotlib", "matplotlib.figure"):  # another test may have imported it
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r'^matplotlib is needed here: pip install "rankseg\[d'):
+    with pytest.raises(ImportError, match=r'^matplotlib is needed here: pip install "ai-edge-'):
         require("matplotlib.figure", "demo")
 
 
@@ -100,3 +100,17 @@ def test_require_tells_a_broken_package_from_a_missing_one(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match=r"cannot be imported \(No module named 'no_such_thing"):
         require("broken_guest", "demo")
+
+
+def test_compiling_is_told_once_and_on_a_terminal_only(run, saved, tmp_path, monkeypatch):
+    def compiling(*arguments: object) -> None:
+        for name in ("histogram", "assign"):
+            logging.getLogger("rankseg.compiling").info("compiling %s", name)
+
+    monkeypatch.setattr("rankseg.batch.run", compiling)
+    predict = ("predict", saved, "--output", tmp_path / "out")
+    assert "compiling, once" not in run(*predict)[1]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(*predict)[1].count("rankseg: compiling, once: some ten seconds\n") == 1
+    monkeypatch.delenv("FORCE_COLOR")
+    assert "compiling, once" not in run(*predict)[1]

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from rankseg import RankSEG
+from rankseg._require import pip_line
 from rankseg.demo import Comparison, Outcome, compare, load_photo, person_probabilities
 from rankseg.demo.network import without_notices
 from rankseg.demo.report import sentence
@@ -180,7 +181,7 @@ def test_the_same_mask_is_drawn_too(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--solver", "argmax"], "makes no sense with output_mode='multilabel'; possible there: "),
+        (["--solver", "argmax"], "makes no sense with --output-mode multilabel; possible there: "),
         (["--solver", "best"], "solver must be one of 'RMA', "),
         (["--metric", "fbeta"], "the demo shows dice, iou, acc; got --metric fbeta"),
         (["--metric", "f1"], "metric must be one of 'dice', 'iou', 'acc'"),
@@ -211,7 +212,7 @@ def test_missing_optional_package_is_one_line(run, tmp_path, monkeypatch, module
     for name in {package, module}:
         monkeypatch.setitem(__import__("sys").modules, name, None)
     code, text = run("demo", "--output", tmp_path / "x.png")
-    assert (code, text) == (1, f'rankseg: {package} is needed here: pip install "rankseg[demo]"\n')
+    assert (code, text) == (1, f"rankseg: {package} is needed here: {pip_line('demo')}\n")
 
 
 def test_network_is_the_one_its_notice_describes():

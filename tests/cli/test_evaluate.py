@@ -271,6 +271,18 @@ def test_what_tune_and_calibrate_saved(run, numbers, tmp_path, folders, pairs):
     same(found, expected(pairs, contenders=contenders))
 
 
+def test_the_table_says_which_is_ranksegs(run, folders, tmp_path):
+    report = tmp_path / "r.html"
+    code, text = run(
+        "evaluate", *folders, "--solver", "RMA", "--solver", "exact", "--report", report
+    )
+    assert code == 0
+    first_cells = [re.split(r"  +", line.strip())[0] for line in text.splitlines()]
+    for title in ("argmax", "RankSEG (RMA)", "RankSEG (exact)"):
+        assert first_cells.count(title) == 2, text
+        assert f'<th scope="row">{title}</th>' in report.read_text()
+
+
 def test_progress_is_seen_on_a_terminal_only(run, folders, tmp_path, monkeypatch):
     assert "evaluating" not in run("evaluate", *folders)[1]
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -67,7 +67,7 @@ WRONG = {
         {"probs": np.log(P)},
         "probs must lie in [0, 1]",
     ),
-    "integers": ({"probs": Y[None].repeat(3, 0)}, "say it: --scale 255"),
+    "integers": ({"probs": Y[None].repeat(3, 0)}, "only: these look like labels or a mask"),
     "channels last": ({"probs": P.transpose(1, 2, 0).copy()}, "check --channel-axis and"),
 }
 
@@ -165,7 +165,7 @@ def test_one_image_is_too_few(run, tmp_path):
     sides = save(tmp_path, make(1), ".npy", ".npy")
     code, text = run("evaluate", *sides)
     assert code == 0
-    assert text.startswith("Too few images to tell (1): ")
+    assert text.startswith("Too few images to tell (1; ")
 
 
 def test_one_class_only_is_said(run, tmp_path):
@@ -265,12 +265,12 @@ def test_nifti_labels_that_are_not_whole(run, tmp_path):
         (["--metric", "f1"], "--metric must be one of 'dice', 'iou', 'acc'; got 'f1'"),
         (["--solver", "none"], "solver must be one of"),
         (["--empty", "2"], "empty"),
-        (["--output-mode", "labels"], "output_mode must be one of"),
+        (["--output-mode", "labels"], "--output-mode must be one of"),
         (["--channel-axis", "x"], "--channel-axis must be an integer"),
         (["--scale", "0"], "--scale must be larger than 0"),
         (["--match", "("], "--match is no regular expression"),
         (["--group-by", "("], "--group-by is no regular expression"),
-        (["--class-names", "a,b"], "class_names has 2 names, probs have 3 classes"),
+        (["--class-names", "a,b"], "--class-names has 2 names, probs have 3 classes"),
         (["--label-values", "a"], "--label-values must be integers"),
         (["--label-values", "1,1"], "--label-values has a number twice"),
         (["--pruning-prob", "x"], "--pruning-prob must be a number"),
@@ -303,7 +303,7 @@ def test_a_folder_that_takes_no_file_is_refused_before_the_work(run, folders, mo
         raise OSError(30, "Read-only file system", "x")
 
     monkeypatch.setattr(Path, "touch", refuse)
-    monkeypatch.setattr("rankseg.evaluation.command.open_pairs", lambda asked: 1 / 0)
+    monkeypatch.setattr("rankseg.cli.run.evaluate.open_pairs", lambda asked: 1 / 0)
     code, text = run("evaluate", *folders, "--report", "r.html")
     assert (code, text) == (2, "rankseg: r.html: Read-only file system\n")
 

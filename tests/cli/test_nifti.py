@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rankseg import RankSEG
+from rankseg._require import pip_line
 from rankseg.files import FileError, read_nifti
 from rankseg.inputs import Reading, open_input
 from rankseg.layout import Layout
@@ -150,7 +151,7 @@ def test_integers_without_a_scale_need_one(run, tmp_path, out, volume):
     source = store(tmp_path / "x.nii", stored)
     code, text = run("predict", source, "--output", out)
     assert code == 1
-    assert "holds uint8 values, not floating-point probabilities or logits; if they are" in text
+    assert "holds uint8 values, not floating-point probabilities or logits; labels and" in text
     assert "say it: --scale 255" in text
     assert run("predict", source, "--output", out, "--scale", 255)[0] == 0
     got = np.asarray(nibabel.load(out / "x.nii.gz").dataobj)
@@ -260,4 +261,4 @@ def test_missing_package_says_how_to_get_it(run, tmp_path, out, volume, monkeypa
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     code, text = run("predict", source, "--output", out)
     assert code == 1
-    assert 'nibabel is needed here: pip install "rankseg[files]"' in text
+    assert f"nibabel is needed here: {pip_line('files')}" in text

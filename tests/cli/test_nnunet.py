@@ -608,4 +608,4 @@ def test_nnunet_is_not_needed(predictions, reference, out):
     assert done.returncode == 1
     assert f"failed: {predictions / 'b.npz'}: there is no b.pkl beside it" in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "a.npz" in line]
-    assert line.endswith(': pip install "rankseg[nnunet]"')
+    assert line.endswith(': pip install "nibabel>=5.2" "nnunetv2>=2.5"')

@@ -338,7 +338,7 @@ def test_classes_that_count_more_or_not_at_all(run, saved, out, probs):
     np.testing.assert_array_equal(np.load(out / "image.npy"), expected)
     code, text = run("predict", saved, "--output", out, "--class-weights", "1", "--overwrite")
     assert code == 1
-    assert "class_weights has 1 number, probs has 3 classes" in text
+    assert "--class-weights has 1 number, probs has 3 classes" in text
 
 
 def test_what_an_absent_class_scores(run, saved, out, probs, tmp_path):

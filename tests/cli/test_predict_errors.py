@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from rankseg._require import pip_line
 from rankseg.files import read_array
 
 FLOATS = np.full((3, 4, 5), 0.25, np.float32)
@@ -77,8 +78,14 @@ BAD_FILES = {
     "empty.npy": (Path.touch, "the file is empty"),
     "noise.npy": (lambda p: p.write_bytes(b"noise"), "not a readable numpy file: truncated or"),
     "cut.npy": (cut_npy, "announces shape (3, 4, 5) of float32, but 239 bytes follow"),
-    "integers.npy": (lambda p: np.save(p, FLOATS.astype(int)), "holds int64 values, not floating"),
-    "uint8.npy": (lambda p: np.save(p, FLOATS.astype("u1")), "holds uint8 values, not floating"),
+    "integers.npy": (
+        lambda p: np.save(p, FLOATS.astype(int)),
+        "holds int64 values, 0 only: these look like labels",
+    ),
+    "uint8.npy": (
+        lambda p: np.save(p, FLOATS.astype("u1")),
+        "holds uint8 values, 0 only: these look",
+    ),
     "complex.npy": (lambda p: np.save(p, FLOATS + 1j), "holds complex64 values; store float16"),
     "objects.npy": (lambda p: np.save(p, np.array([Anything])), "holds Python objects"),
     "flat.npy": (lambda p: np.save(p, FLOATS[0, 0]), "shape (5,) leaves no spatial axis"),
@@ -101,7 +108,7 @@ BAD_FILES = {
     "nan.npy": (lambda p: np.save(p, FLOATS * np.nan), "probs contains NaN"),
     "logits.npy": (
         lambda p: np.save(p, FLOATS * 9 - 1),
-        "got min=1.25, max=1.25; apply softmax or sigmoid first",
+        "if they are logits, apply softmax or sigmoid first",
     ),
     "last.npy": (
         lambda p: np.save(p, np.linspace([0.1] * 20, [0.9] * 20, 2).T.reshape(4, 5, 2)),
@@ -133,7 +140,7 @@ BAD_FILES = {
     ),
     "photo.jpg": (
         lambda p: p.write_bytes(b"noise"),
-        "unknown suffix '.jpg'; known: .npy, .npz, .pt, .pth, .safetensors, .nii, .nii.gz, .tif",
+        "a .jpg file is a picture and holds no probabilities of classes; known: .npy, .npz, .pt",
     ),
 }
 
@@ -185,7 +192,7 @@ def test_softmax_over_one_channel(run, tmp_path, out):
     np.save(tmp_path / "one.npy", FLOATS[:1])
     code, text = run("predict", tmp_path / "one.npy", "--output", out, "--activation", "softmax")
     assert code == 1
-    assert "softmax over one channel is 1 everywhere; use activation='sigmoid'" in text
+    assert "softmax over one channel is 1 everywhere; use --activation sigmoid" in text
 
 
 def test_wrong_key_lists_those_there_are(run, tmp_path, out):
@@ -261,10 +268,10 @@ def test_existing_result_is_kept_unless_overwrite_is_said(run, saved, out):
         (["--metric", "f1"], "metric must be one of 'dice', 'iou', 'acc'"),
         (["--solver", "best"], "solver must be one of 'RMA', "),
         (["--unassigned-policy", "void", "--void-index", "9" * 23], "must fit into 64 bits"),
-        (["--solver", "TR"], "solver='TR' makes no sense with output_mode='multiclass'"),
-        (["--threshold", "0.3"], "takes no parameter 'threshold'"),
+        (["--solver", "TR"], "--solver TR makes no sense with --output-mode multiclass"),
+        (["--threshold", "0.3"], "takes no parameter --threshold"),
         (["--smooth", "-1"], "smooth must be a finite number >= 0; got -1.0"),
-        (["--void-index", "3"], "void_index"),
+        (["--void-index", "3"], "leave --void-index out"),
         (["--activation", "relu"], "relu"),
         (["--format", "jpg"], "jpg"),
         (["--format", "tif"], "--format tif is for .tif, .tiff: "),
@@ -422,7 +429,7 @@ def test_missing_optional_package(run, tmp_path, out, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
     code, text = run("predict", tmp_path / "x.safetensors", "--output", out)
     assert code == 1
-    assert 'safetensors is needed here: pip install "rankseg[files]"\n' in text
+    assert f"safetensors is needed here: {pip_line('files')}\n" in text
 
 
 def test_a_mistake_of_ours_is_not_blamed_on_the_file(run, saved, tmp_path, out, monkeypatch):
@@ -440,3 +447,69 @@ def test_a_mistake_of_ours_is_not_blamed_on_the_file(run, saved, tmp_path, out, 
         f"failed: {tmp_path / 'odd.npy'}: unexpected AttributeError: a bug; please report this",
     ]
     assert [path.name for path in out.iterdir()] == ["image.npy"]
+
+
+@pytest.mark.parametrize("name", ["one.npy", "one.nii.gz", "sub/ONE.PNG", "one.csv"])
+def test_output_is_a_folder_and_no_file(run, saved, tmp_path, name):
+    code, text = run("predict", saved, "--output", tmp_path / name)
+    assert code == 2
+    wanted = f"--output is the folder for the results, and {tmp_path / name} is called like a file"
+    assert text.startswith(f"rankseg: {wanted}")
+    assert not (tmp_path / name).exists()
+
+
+def test_a_folder_may_be_called_like_a_file(run, saved, tmp_path):
+    folder = tmp_path / "run.npy"
+    folder.mkdir()
+    assert run("predict", saved, "--output", folder)[0] == 0
+    assert (folder / "image.npy").is_file()
+    assert run("predict", saved, "--output", tmp_path / "model.v2")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((64, 48, 3), []),
+        ((64, 48, 1), []),
+        ((100, 80, 16), []),
+        ((2, 40, 40, 4), ["--batched"]),
+        ((40, 40, 40, 2), ["--no-batched"]),
+    ],
+)
+def test_classes_that_lie_last_are_not_taken_for_columns(run, tmp_path, out, shape, options):
+    np.save(tmp_path / "x.npy", np.full(shape, 0.4, np.float32))
+    predict = ("predict", tmp_path / "x.npy", "--output", out, *options)
+    code, text = run(*predict, "--output-mode", "multilabel")
+    assert code == 1
+    assert "--channel-axis -1" in text
+    assert f"--channel-axis 0 for {shape[-3 - ('--no-batched' in options)]} classes" in text
+    for axis in (0, -1):
+        code, text = run(*predict, "--channel-axis", axis, "--overwrite")
+        assert code == 0, text
+
+
+@pytest.mark.parametrize(
+    "shape", [(150, 51, 68), (3, 64, 4), (500, 16, 16), (64, 8, 8), (32, 64, 2), (40, 50, 17)]
+)
+def test_classes_first_are_read_as_they_lie(run, tmp_path, out, shape):
+    np.save(tmp_path / "x.npy", np.full(shape, 0.4, np.float32))
+    assert run("predict", tmp_path / "x.npy", "--output", out)[0] == 0
+    assert np.load(out / "x.npy").shape == shape[1:]
+
+
+def test_many_failures_for_one_reason_are_a_few_lines_on_a_terminal(
+    run, tmp_path, out, monkeypatch
+):
+    for number in range(12):
+        np.save(tmp_path / f"logits{number}.npy", FLOATS * 9 - 3 - number)
+    np.save(tmp_path / "nan.npy", FLOATS * np.nan)
+    predict = ("predict", tmp_path, "--output", out)
+    for seen in (False, True):
+        if seen:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+        code, text = run(*predict)
+        assert code == 1
+        assert text.count("failed: ") == (7 if seen else 13)
+        assert text.count("nan.npy: probs contains NaN") == 1
+        assert text.count("got min=") == (5 if seen else 12)
+    assert text.endswith("failed: 7 more, for the same reasons; 2> FILE keeps all\n")

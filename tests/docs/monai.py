@@ -25,5 +25,5 @@ def around(page: Page) -> Iterator[None]:
     written, read = (nibabel.load(name) for name in ("out/case_seg.nii.gz", "case.nii.gz"))
     assert (written.affine == read.affine).all()
     assert set(names["labels"].unique().tolist()) == {0, 3, 117}
-    message = r"`(monai is needed here: pip install\s+\"rankseg\[monai\]\")`"
+    message = r"`monai is needed here: pip install\s+\"monai>=1.4\" \"nibabel>=5.2\"`"
     assert re.search(message, page.text), "as test_without_monai_there_is_one_line sees it"

@@ -185,5 +185,5 @@ def test_a_pair_that_cannot_be_used_is_named():
 def test_isotonic_says_what_is_missing(monkeypatch):
     for name in ("sklearn", "sklearn.isotonic"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r'sklearn .*pip install "rankseg\[evaluate\]"'):
+    with pytest.raises(ImportError, match=r'sklearn .*pip install "scikit-learn>=1.4"'):
         fit_calibrator(bent(truth_and_logits(1, False), False), "isotonic")

@@ -110,21 +110,45 @@ def test_images_of_a_group_come_and_go_together():
 
 def test_verdicts_say_what_was_seen():
     gains = evaluate(pairs_of(30, masks=True), {"RMA": RankSEG("iou", "multilabel")}, metric="iou")
-    assert gains.verdict.startswith("RMA gains +")
+    assert gains.verdict.startswith("RankSEG (RMA) gains +")
     assert "over 0.5 (95 % interval +" in gains.verdict
     generator = torch.Generator().manual_seed(0)
     probs = torch.tensor([0.9] * 100 + [0.45] * 300).reshape(1, 1, 20, 20)  # far too much promised
     rate = torch.tensor([0.9] * 100 + [0.01] * 300).reshape(1, 1, 20, 20)
     too_sure = [(probs, torch.rand(1, 1, 20, 20, generator=generator) < rate) for _ in range(20)]
     loses = evaluate(too_sure, RankSEG("dice", "multilabel"))
-    assert loses.verdict.startswith("Keep 0.5: the best alternative, RMA dice, loses ")
-    few = evaluate(pairs_of(3))
-    assert few.verdict.startswith("Too few images to tell (3)")
-    same = evaluate(pairs_of(8), {"same": RankSEG("acc")})
+    assert loses.verdict.startswith("Keep 0.5: the best alternative, RankSEG (RMA dice), loses ")
+    same = evaluate(pairs_of(10), {"same": RankSEG("acc")})
     assert "cannot be told from noise" in same.verdict
     counts = same.contenders["same"].difference["dice"]
-    assert (counts.wins, counts.ties, counts.losses) == (0, 8, 0)
+    assert (counts.wins, counts.ties, counts.losses) == (0, 10, 0)
     assert evaluate(pairs_of(5), {}).verdict.startswith("Only argmax was evaluated")
+
+
+@pytest.mark.parametrize("number", [1, 3, 9])
+def test_few_images_show_nothing_whatever_the_interval_says(number):
+    few = evaluate(pairs_of(number, masks=True), metric="iou")
+    ahead = few.difference(few.leader).estimate
+    assert number < 9 or ahead.low > 0  # the interval alone would call it a gain
+    assert few.verdict.startswith(
+        f"Too few images to tell ({number}; 10 independent ones are needed): RankSEG (RMA) differs "
+        "from 0.5 by +"
+    )
+    assert "gains" not in few.verdict
+
+
+def test_what_ranksegs_solvers_decide_is_called_ranksegs():
+    def chance(probs):
+        return probs.argmax(1)
+
+    ways = {name: RankSEG(solver=name) for name in ("rma", "BA+TRNA")}
+    ways |= {"coupled 0.5": RankSEG(solver="coupled"), "mine": RankSEG(), "exact": chance}
+    found = evaluate(pairs_of(2), ways)
+    assert list(found.contenders) == ["argmax", *ways]  # names stay what they are
+    assert [one.title for one in found.contenders.values()] == [
+        *("argmax", "RankSEG (rma)", "RankSEG (BA+TRNA)", "RankSEG (coupled 0.5)"),
+        *("mine", "exact"),
+    ]
 
 
 def test_an_image_where_nothing_is_and_nothing_was_said_is_right():

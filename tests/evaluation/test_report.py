@@ -99,6 +99,10 @@ def test_it_says_everything(found, tmp_path):
     page = parsed(written(found, tmp_path / "r.html"))
     words = page.words
     best = found.best["RMA"][0]
+    shown, _, descriptions = words.rpartition("Contenders")
+    assert "RankSEG (RMA)" in shown
+    assert not re.search(r"(?<!\()\b(RMA|exact)\b", shown)
+    assert "solver='RMA'" in descriptions
     for wanted in (
         found.verdict,
         "8 images, 3 classes, compared with argmax.",
@@ -248,11 +252,11 @@ NAN = found_estimate(math.nan, math.nan, math.nan)
 @pytest.mark.parametrize(
     ("numbers", "tone"),
     [
-        ((0.01, 0.02, 9), "gain"),
-        ((-0.02, -0.01, 9), "keep"),
-        ((-0.01, 0.01, 9), "unsure"),
-        ((0.01, 0.02, 4), "unsure"),
-        ((math.nan, math.nan, 9), "unsure"),
+        ((0.01, 0.02, 10), "gain"),
+        ((-0.02, -0.01, 10), "keep"),
+        ((-0.01, 0.01, 10), "unsure"),
+        ((0.01, 0.02, 9), "unsure"),
+        ((math.nan, math.nan, 10), "unsure"),
     ],
 )
 def test_tone_of_the_verdict(numbers, tone):

@@ -32,7 +32,7 @@ def pairs_of(images, masks=True, seed=0, factor=1.0, shift=0.0, dependence="inde
 def test_what_is_better_is_chosen_and_holds_on_new_images():
     tuned = tune(pairs_of(30), "iou", **QUICK)
     assert tuned.best_name_.startswith("RMA")
-    assert tuned.verdict.startswith("Use RMA")
+    assert tuned.verdict.startswith("Use RankSEG (RMA")
     gain = tuned.expected_gain_
     assert 0 < gain.low < gain.value < gain.high
     new = evaluate(pairs_of(60, seed=7), {"tuned": tuned}, metric="iou")
@@ -156,6 +156,15 @@ def test_groups_stay_together():
     assert (tuned.groups_, tuned.images_) == (6, 24)
     _, mixed = calibrated(None)
     assert apart < mixed - 0.02  # patients 0, 2, 4 are one fold, and differ from 1, 3, 5
+
+
+def test_candidates_of_ranksegs_solvers_are_called_ranksegs():
+    tuned = tune(pairs_of(12), "iou", **QUICK)
+    titles = {one.name: one.title for one in tuned.results_}
+    assert titles["0.5"] == "0.5"
+    assert titles["RMA unpruned"] == "RankSEG (RMA unpruned)"
+    assert titles["0.5, temperature"] == "0.5, temperature"
+    assert titles["tuned threshold"] == "tuned threshold"
 
 
 def test_few_images_change_nothing():

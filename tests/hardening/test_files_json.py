@@ -13,9 +13,9 @@ from hardening import damaged_files
 from hardening.damaged_files import HEALTHY
 
 from rankseg import Calibrator
-from rankseg.evaluation.command import _check_background
-from rankseg.evaluation.opening import Opened
-from rankseg.options import ScoreOptions
+from rankseg.cli.groups import ScoreOptions
+from rankseg.cli.run.evaluation import check_background
+from rankseg.cli.run.pairs import Opened
 
 SAVED = ["rule.json", "calibrator.json", "isotonic.json", "tuned.json"]
 NO_NUMBER = ("true", '"1"', "1e999", "NaN", "-Infinity", "[]", "{}", "[1]", '{"a": 1}')
@@ -107,5 +107,5 @@ def test_calibrators_of_lists_have_a_hash() -> None:
 def test_one_channel_without_background_is_refused_once() -> None:
     scores = ScoreOptions("dice", "image", False, "nan", None, "0.5")
     with pytest.raises(ValueError, match="one channel"):
-        _check_background(scores, Opened([], {}, "multiclass", 1))  # type: ignore[arg-type]
-    _check_background(scores, Opened([], {}, "multiclass", 2))  # type: ignore[arg-type]
+        check_background(scores, Opened([], {}, "multiclass", 1))  # type: ignore[arg-type]
+    check_background(scores, Opened([], {}, "multiclass", 2))  # type: ignore[arg-type]

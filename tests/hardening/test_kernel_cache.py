@@ -163,3 +163,12 @@ def test_a_process_after_one_whose_files_were_cut_short(tmp_path):
     for file in files:
         os.truncate(file, file.stat().st_size // 2)
     assert run(program, NUMBA_CACHE_DIR=str(tmp_path)) == first
+
+
+def test_compiling_is_logged_and_loading_is_not(tmp_path, caplog):
+    caplog.set_level("INFO", logger="rankseg.compiling")
+    assert fresh(tmp_path)(2) == 4
+    assert caplog.messages == ["compiling twice"]
+    caplog.clear()
+    assert fresh(tmp_path)(2) == 4
+    assert caplog.messages == []

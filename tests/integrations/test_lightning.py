@@ -14,6 +14,7 @@ import torch
 from tiny_lightning import FILTERS, NAMESPACES, Space, loader, probs_of, space
 
 from rankseg import RankSEG
+from rankseg._require import pip_line
 
 pytest.importorskip("torchmetrics")
 pytestmark = FILTERS
@@ -302,4 +303,4 @@ def test_without_the_framework_one_line_says_what_to_install(name: str) -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     extra = name.replace("_", "-")
-    assert done.stdout == f'{name} is needed here: pip install "rankseg[{extra}]"\n'
+    assert done.stdout == f"{name} is needed here: {pip_line(extra)}\n"

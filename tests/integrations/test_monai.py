@@ -630,6 +630,6 @@ def test_without_monai_there_is_one_line(tmp_path: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     lines = set(done.stdout.splitlines())
-    assert lines == {'monai is needed here: pip install "rankseg[monai]"'}
+    assert lines == {'monai is needed here: pip install "monai>=1.4" "nibabel>=5.2"'}
     with pytest.raises(AttributeError, match="has no attribute 'AsRankSEGx'"):
         _ = rankseg_integrations.monai.AsRankSEGx

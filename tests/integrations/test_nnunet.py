@@ -301,7 +301,7 @@ def test_missing_package_says_how_to_get_it(monkeypatch, tmp_path):
     predictor = tiny_nnunet.predictor()
     for name in [name for name in sys.modules if name.split(".")[0] == "nnunetv2"]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r'pip install "rankseg\[nnunet\]"$'):
+    with pytest.raises(ImportError, match=r'pip install "nibabel>=5.2" "nnunetv2>=2.5"$'):
         use_rankseg(predictor)
 
 

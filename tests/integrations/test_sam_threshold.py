@@ -276,7 +276,7 @@ except ImportError as error:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert "segment_anything" in done.stdout
-    assert 'pip install "rankseg[sam]"' in done.stdout
+    assert 'pip install "segment-anything>=1.0"' in done.stdout
 
 
 def test_an_unknown_name_is_missing() -> None:

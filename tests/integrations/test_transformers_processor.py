@@ -28,6 +28,7 @@ from PIL import Image
 from tiny_transformers import Case
 from transformers import AutoImageProcessor, pipeline
 
+from rankseg._require import pip_line
 from rankseg_integrations.transformers import (
     RankSEGImageProcessor,
     RankSEGPipeline,
@@ -509,4 +510,4 @@ def test_a_missing_transformers_is_said_in_one_line(use: str, tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 1
-    assert 'pip install "rankseg[transformers]"' in done.stderr.splitlines()[-1]
+    assert pip_line("transformers") in done.stderr.splitlines()[-1]

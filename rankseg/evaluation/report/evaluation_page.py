@@ -55,7 +55,7 @@ def _sections(found: Evaluation, named: Mapping[str, Mapping[str, str]]) -> Iter
     for title, reasons in named.items():
         yield names(title, reasons)
     yield section("How to read this", _list([*notes.reading(found), *notes.conventions(found)]))
-    written = (code(one.name, one.description) for one in found.contenders.values())
+    written = (code(one.title, one.description) for one in found.contenders.values())
     yield section("Contenders", *written)
 
 
@@ -76,7 +76,7 @@ def _differences(found: Evaluation) -> Iterator[str]:
             for by_image, kind in ((True, "per image"), (False, "together")):
                 ahead = (one.difference if by_image else one.dataset_difference)[metric]
                 judged = metric == found.metric and by_image == (found.aggregation == "image")
-                lines.append(plots.Line(f"{one.name}, {kind}", ahead.estimate, judged))
+                lines.append(plots.Line(f"{one.title}, {kind}", ahead.estimate, judged))
         yield f"<h3>{text(name)}</h3>" + plots.intervals(lines, f"Differences in {name}")
 
 
@@ -84,7 +84,7 @@ def _scores(found: Evaluation) -> Iterator[str]:
     for title, by_image in (("Mean over images", True), ("All images together", False)):
         yield _score_table(found, title, by_image)
     rows = [
-        [f"{one.name}, {NAMES.get(metric, metric)}", *map(str, _counts(one, metric))]
+        [f"{one.title}, {NAMES.get(metric, metric)}", *map(str, _counts(one, metric))]
         for one in list(found.contenders.values())[1:]
         for metric in found.baseline.per_image
     ]
@@ -99,7 +99,7 @@ def _score_table(found: Evaluation, title: str, by_image: bool) -> str:
     rows = []
     for one in found.contenders.values():
         scores = one.per_image if by_image else one.per_dataset
-        cells = [one.name]
+        cells = [one.title]
         for metric in metrics:
             value = scores[metric]
             cells += [score(value.value), f"{score(value.low)} to {score(value.high)}"]
@@ -130,7 +130,7 @@ def _class_tables(found: Evaluation, metric: str) -> Iterator[str]:
             [class_name, *(score(column[place]) for column in columns)]
             for place, class_name in enumerate(found.class_names)
         ]
-        yield table(f"{name}, {title}", ["class", *(one.name for one in contenders)], rows)
+        yield table(f"{name}, {title}", ["class", *(one.title for one in contenders)], rows)
 
 
 def _reliability(found: Evaluation) -> Iterator[str]:
@@ -201,7 +201,7 @@ def _promises(found: Evaluation) -> Iterator[str]:
             f"{score(promise.correlation)}, {promise.count:,} classes of images"
         )
         cards.append(
-            f"<figure>{drawing}<figcaption><b>{text(one.name)}</b>: {text(told)}</figcaption>"
+            f"<figure>{drawing}<figcaption><b>{text(one.title)}</b>: {text(told)}</figcaption>"
             "</figure>"
         )
     yield f'<div class="cards">{"".join(cards)}</div>'
@@ -210,12 +210,12 @@ def _promises(found: Evaluation) -> Iterator[str]:
 def _examples(found: Evaluation) -> Iterator[str]:
     name, baseline = NAMES.get(found.metric, found.metric), found.baseline.name
     parts = []
-    for contender in list(found.contenders)[1:]:
+    for contender in list(found.contenders.values())[1:]:
         for title, examples in (
-            (f"Where {contender} gains most", found.best[contender]),
-            (f"Where {contender} loses most", found.worst[contender]),
+            (f"Where {contender.title} gains most", found.best[contender.name]),
+            (f"Where {contender.title} loses most", found.worst[contender.name]),
         ):
-            shown = [pictures.example(one, baseline, name) for one in examples]
+            shown = [pictures.example(one, baseline, contender.title, name) for one in examples]
             none = paragraph("No image.", "soft")
             parts.append(f"<h3>{text(title)}</h3>{''.join(shown) or none}")
     if parts:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from rankseg.evaluation.comparison import EXAMPLES
-from rankseg.evaluation.result import FEW, NAMES, Evaluation
+from rankseg.evaluation.result import FEWEST, NAMES, Evaluation
 
 ROUGH = 30
 """Groups of images below which intervals of the bootstrap are a little too short."""
@@ -34,7 +34,7 @@ def of_evaluation(found: Evaluation) -> list[str]:
         many = len(found.skipped)
         images = "1 image is" if many == 1 else f"{many:,} images are"
         said.append(f"{images} not counted, each for the reason given at the end.")
-    if FEW <= found.groups < ROUGH:
+    if FEWEST <= found.groups < ROUGH:
         said.append(
             f"{found.groups} images or groups are few: intervals are rough and rather too short."
         )
@@ -103,6 +103,6 @@ def reading(found: Evaluation) -> list[str]:
 
 def tone(low: float, high: float, groups: int) -> str:
     """Whether a verdict is a gain, a reason to keep the baseline, or neither."""
-    if groups < FEW or math.isnan(low):
+    if groups < FEWEST or math.isnan(low):
         return "unsure"
     return "gain" if low > 0 else "keep" if high < 0 else "unsure"

@@ -34,19 +34,19 @@ LOWEST = 12
 """Rows that a picture has at least: an image of one axis would be a hair."""
 
 
-def example(one: Example, baseline: str, metric: str) -> str:
+def example(one: Example, baseline: str, contender: str, metric: str) -> str:
     """One image with its scores."""
     ahead = one.difference
     kind = "gain-text" if ahead > 0 else "loss-text"
     told = f"{metric} {score(one.baseline_score)} by {baseline}, {score(one.score)} by "
-    told = f"{text(told + one.contender)} "
+    told = f"{text(told + contender)} "
     words = f"{minus(f'{100 * ahead:+.2f}')} points"
     head = f"<p><b>{text(one.name)}</b>: {told}<span class={kind!r}>({text(words)})</span></p>"
     maps = one.maps
     shown = {
         "truth": (maps["truth"], class_colours()),
         baseline: (maps["baseline"], class_colours()),
-        one.contender: (maps["decided"], class_colours()),
+        contender: (maps["decided"], class_colours()),
         "what changed": (changes(maps), list(CHANGES.values())),
         "probability": (maps["probability"], ramp()),
     }

@@ -46,7 +46,7 @@ def _sections(found: TunedRankSEG, named: Mapping[str, Mapping[str, str]]) -> It
     baseline, *others = found.results_
     ranked = sorted(others, key=lambda one: -_least(one.difference.value))
     chosen = found.results_[found.chosen_]
-    yield section("The choice", code(chosen.name, repr(found.best_)))
+    yield section("The choice", code(chosen.title, repr(found.best_)))
     if ranked:
         yield section(f"Differences to {baseline.name}", *_differences(found, ranked, chosen))
     yield section("Candidates", _table(found, [baseline, *ranked], chosen))
@@ -63,7 +63,7 @@ def _differences(found: TunedRankSEG, ranked: list[Result], chosen: Result) -> I
         "of many is not chosen for its luck.",
         "soft",
     )
-    lines = [plots.Line(one.name, one.difference, one is chosen) for one in ranked]
+    lines = [plots.Line(one.title, one.difference, one is chosen) for one in ranked]
     title = "Differences of candidates"
     yield plots.intervals(lines[:SHOWN], title)
     if rest := lines[SHOWN:]:
@@ -74,7 +74,7 @@ def _table(found: TunedRankSEG, ranked: list[Result], chosen: Result) -> str:
     head = ["", "score", "95 % interval", "difference", "better", "same", "worse"]
     rows = [
         [
-            one.name,
+            one.title,
             score(one.score.value),
             f"{score(one.score.low)} to {score(one.score.high)}",
             points(one.difference.value) if place else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -37,41 +36,6 @@ class NiftiOrder(str, Enum):
 
     zyx = "zyx"
     xyz = "xyz"
-
-
-@dataclass(frozen=True)
-class PairOptions:
-    """How pairs of files are found and read, and what counts; see ``rankseg evaluate``."""
-
-    probs: str
-    labels: str
-    key: str | None
-    label_key: str | None
-    channel_axis: str
-    batched: bool | None
-    activation: str
-    scale: float | None
-    max_bytes: int | None
-    match: str | None
-    allow_unpaired: bool
-    label_values: str | None
-    ignore_index: int | None
-    nifti_order: str | None
-    ignore_place: bool
-    output_mode: str | None
-    on_error: str
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What is scored, and how it is summed up."""
-
-    metric: str
-    aggregation: str
-    include_background: bool
-    empty: str
-    group_by: str | None
-    pruning_prob: str
 
 
 Probs = Annotated[
@@ -182,6 +146,13 @@ Errors = Annotated[
 ]
 Metric = Annotated[
     str, typer.Option(metavar="dice|iou|acc", help="What to maximise, and judge by.")
+]
+Solver = Annotated[
+    str,
+    typer.Option(
+        help="How: RMA, exact, auto, coupled, BA, TRNA or BA+TRNA; the usual rules are argmax "
+        "(labels) and TR (masks)."
+    ),
 ]
 Together = Annotated[
     Aggregation,

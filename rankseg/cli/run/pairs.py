@@ -10,6 +10,9 @@ from typing import Any
 import typer
 
 from rankseg import batch
+from rankseg.cli.groups import PairOptions
+from rankseg.cli.terminal import FAILED, USAGE, Passes, ends_with, fail, plain, stoppable
+from rankseg.cli.wording import as_typed
 from rankseg.evaluation.file_pairs import FilePairs, LabelReading
 from rankseg.evaluation.images import look
 from rankseg.evaluation.pairs import UNKNOWN, PairError
@@ -23,19 +26,12 @@ from rankseg.files import (
 from rankseg.files.matching import ZARR_SUFFIX, Matched, Side, found_in, match
 from rankseg.inputs import Reading
 from rankseg.layout import Layout, parse_axis
-from rankseg.options import PairOptions
-from rankseg.terminal import FAILED, USAGE, Passes, ends_with, fail, plain, stoppable
 
 LISTED = 20
 """Files that the terminal names; the report and the JSON name all."""
 
-TYPED = (
-    (r"say ignore_index=(-?\d+)", r"say --ignore-index \1"),
-    (r"(if that marks pixels to leave out)", r"\1, or --label-values if classes have other labels"),
-    ("the other output_mode", "the other --output-mode"),
-    (r"(; apply softmax or sigmoid first)", r"\1, or say --activation softmax|sigmoid"),
-)
-"""Advice for Python, and for the command line."""
+MARKS = "if that marks pixels to leave out"
+"""Advice that the command line can add to."""
 
 
 @dataclass(frozen=True)
@@ -171,10 +167,8 @@ class Visits:
 
 def typed(reasons: Mapping[str, str]) -> dict[str, str]:
     """Reasons whose advice is for the command line."""
-    found = dict(reasons)
-    for before, after in TYPED:
-        found = {name: re.sub(before, after, reason) for name, reason in found.items()}
-    return found
+    more = f"{MARKS}, or --label-values if classes have other labels"
+    return {name: as_typed(reason).replace(MARKS, more) for name, reason in reasons.items()}
 
 
 def tell(word: str, reasons: Mapping[str, str]) -> None:

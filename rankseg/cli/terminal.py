@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ from types import FrameType
 from typing import NoReturn, TypeVar
 
 import typer
+
+from rankseg.cli.wording import as_typed
 
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
@@ -35,7 +38,7 @@ def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
         from rankseg.files import describe
 
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        fail(f"{where}{describe(error)}", code)
+        fail(f"{where}{as_typed(describe(error))}", code)
 
 
 def plain(text: str) -> str:
@@ -76,6 +79,32 @@ def _discard_stdout() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def watched() -> bool:
+    """Whether somebody sees what stderr shows."""
+    from rich.console import Console
+
+    return Console(stderr=True).is_terminal
+
+
+class _Compiling(logging.Handler):
+    """Says why nothing moves, once."""
+
+    said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it, whichever function is compiled."""
+        if not self.said:
+            typer.echo("rankseg: compiling, once: some ten seconds", err=True)
+        self.said = True
+
+
+def tell_of_compiling() -> None:
+    """Tell who watches why the first decision of an installation takes its time."""
+    log = logging.getLogger("rankseg.compiling")
+    log.handlers = [_Compiling()] if watched() else []
+    log.setLevel(logging.INFO if log.handlers else logging.NOTSET)
 
 
 @contextmanager

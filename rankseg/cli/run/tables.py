@@ -40,7 +40,7 @@ def _scores(found: Evaluation, by_image: bool) -> Table:
     for one in found.contenders.values():
         scores = one.per_image if by_image else one.per_dataset
         ahead = (one.difference if by_image else one.dataset_difference)[found.metric]
-        cells = [escape(one.name), *(score(scores[metric].value) for metric in metrics)]
+        cells = [escape(one.title), *(score(scores[metric].value) for metric in metrics)]
         if one is found.baseline:
             grid.add_row(*cells, "")
             continue
@@ -61,7 +61,7 @@ def of_tuning(found: TunedRankSEG) -> list[Any]:
         style = "bold" if place == found.chosen_ else ""
         numbers = f"{one.wins} / {one.ties} / {one.losses}"
         cells = ("", "") if place == 0 else (interval(one.difference), numbers)
-        grid.add_row(escape(one.name), score(one.score.value), *cells, style=style)
+        grid.add_row(escape(one.title), score(one.score.value), *cells, style=style)
     rest = len(ranked) - len(shown)
     foot = (
         f"Differences are in hundredths; their intervals hold all at once, "
@@ -116,7 +116,14 @@ def _number(value: float) -> float:
 
 
 def _table(first: str, *others: str, title: str | None = None) -> Table:
-    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    grid = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # names fit beside the numbers in 80 columns
+        pad_edge=False,
+    )
     grid.add_column(first, overflow="fold")
     for name in others:
         grid.add_column(name, justify="right")

@@ -1,4 +1,4 @@
-"""``rankseg bench``: checks its options, runs the plan, prints and writes what was found."""
+"""Check the options, run the plan, print and write what was found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from rankseg.bench import check, figure, growth, machine, peer, report, results,
 from rankseg.bench.cases import QUICK, USUAL, parse_shape
 from rankseg.bench.process import WorkerError
 from rankseg.bench.run import Plan, Run
-from rankseg.terminal import FAILED, USAGE, ends_with, fail, plain, printing, progress, stoppable
+from rankseg.cli.terminal import (
+    FAILED,
+    USAGE,
+    ends_with,
+    fail,
+    plain,
+    printing,
+    progress,
+    stoppable,
+)
 
 THREADS = (1, 2)
 
@@ -48,7 +57,7 @@ def checked(
     )
 
 
-def run(
+def run_bench(
     plan: Plan, *, peer_folder: Path | None, figure_file: Path, table: Path, stored: Path | None
 ) -> None:
     """Measure, then print the tables and write both files."""
