@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rankseg.cli import bench, calibrate, demo, evaluate, predict, tune
-from rankseg.cli.terminal import encodable, tell_of_compiling
+from rankseg.cli.terminal import encodable, tell_of_compiling, warn_in_one_line
 
 app = typer.Typer(
     name="rankseg",
@@ -40,6 +40,7 @@ def main(
 ) -> None:
     """Masks and labels with the largest expected Dice or IoU, from the probabilities you have."""
     encodable()
+    warn_in_one_line()
     tell_of_compiling()
 
 

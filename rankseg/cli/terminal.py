@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -58,6 +59,19 @@ def encodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def warn_in_one_line() -> None:
+    """Show a warning as one line of ours, the same one once; lines of code are no news."""
+    said = set()
+
+    def show(message: Warning | str, *where: object, **to: object) -> None:
+        text = plain(as_typed(" ".join(str(message).split())))
+        if text not in said:
+            typer.echo(f"rankseg: warning: {text}", err=True)
+        said.add(text)
+
+    warnings.showwarning = show
 
 
 @contextmanager

@@ -8,8 +8,10 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rankseg
@@ -43,6 +45,23 @@ def test_progress_bar_is_seen_on_a_terminal_only(run, saved, tmp_path, out, monk
     assert code == 0
     assert "deciding" in text
     assert "2/2" in text
+
+
+def test_a_warning_is_one_line_for_all_files(run, tmp_path, out):
+    logits = 8 * np.random.default_rng(3).normal(size=(3, 80, 80))
+    for _ in range(2):  # softmax, twice
+        logits = np.exp(logits) / np.exp(logits).sum(0)
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, logits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, text = run("predict", tmp_path / "a.npy", tmp_path / "b.npy", "--output", out)
+    assert code == 0
+    assert text.splitlines() == [
+        "rankseg: warning: probs fill the range from 0.212 to 0.576, as softmax applied twice "
+        "does: pass the probabilities, or the logits with --activation softmax",
+        f"wrote 2 files to {out}",
+    ]
 
 
 def printing_to(stdout, *arguments: object) -> subprocess.CompletedProcess[str]:
