@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from rankseg.validation import count, sums_to_one
+from rankseg.validation import classes_lie_along, count
 
 FEW_CLASSES, SMALL_SIDE = 16, 32
 """So few numbers along the last axis, and more than so many along each other one, are an image with
@@ -126,11 +126,8 @@ def check_classes_axis(images: Tensor) -> None:
     ValueError
         If another axis is the one that sums to 1.
     """
-    first = images[:1]
-    if sums_to_one(first, 1):
-        return
     for axis in range(2, images.ndim):
-        if sums_to_one(first, axis):
+        if classes_lie_along(images[:1], axis):
             raise ValueError(
                 "the values sum to 1 along another axis than the classes' (of length "
                 f"{images.shape[axis]}, not {images.shape[1]}): check --channel-axis and --batched"

@@ -3,7 +3,7 @@
 Inner functions trust what passed here.
 """
 
-from rankseg.validation.axes import classes_axis, sums_to_one
+from rankseg.validation.axes import classes_axis, classes_lie_along
 from rankseg.validation.choices import (
     choice,
     combination,
@@ -70,6 +70,7 @@ __all__ = [
     "choice",
     "class_weights",
     "classes_axis",
+    "classes_lie_along",
     "combination",
     "count",
     "counted_pixels",
@@ -101,7 +102,6 @@ __all__ = [
     "several",
     "smooth",
     "some_pixels",
-    "sums_to_one",
     "tile",
     "tiles",
     "tiles_are_served",

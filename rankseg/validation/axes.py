@@ -10,16 +10,33 @@ MANY = 32
 """Classes from which on a batch is looked at: more are as probably rows of a volume."""
 
 
-def sums_to_one(values: Tensor, axis: int) -> bool:
-    """Whether values sum to 1 along an axis, in a corner 4 wide that is not all the same."""
+ENOUGH = 16
+"""Pixels that tell: fewer sum to 1 by chance, or were made up for a test."""
+
+
+def classes_lie_along(values: Tensor, axis: int) -> bool:
+    """Whether values sum to 1 along an axis and not along the second, in a corner 4 wide.
+
+    Pixels that are all alike tell nothing: so are those of an image of ones and one of zeros.
+    """
     if not values.numel() or values.shape[axis] == 1:
         return False
-    corner = values
+    pixels = _corner(values, axis)
+    if pixels.shape[1] < ENOUGH or bool((pixels == pixels[:, :1]).all()):
+        return False
+    return _ones(pixels) and not _ones(_corner(values, 1))
+
+
+def _corner(values: Tensor, axis: int) -> Tensor:
+    """Numbers along the axis, of each pixel of a corner, (length, pixels)."""
     for other in range(values.ndim):
-        corner = corner if other == axis else corner.narrow(other, 0, min(4, values.shape[other]))
-    totals = corner.double().sum(axis)
-    differs = bool((corner != corner.flatten()[0]).any())
-    return differs and bool(((totals - 1).abs() < 1e-2).all())  # float16 sums of 100 classes
+        if other != axis % values.ndim:
+            values = values.narrow(other, 0, min(4, values.shape[other]))
+    return values.movedim(axis, 0).flatten(1).double()
+
+
+def _ones(pixels: Tensor) -> bool:
+    return bool(((pixels.sum(0) - 1).abs() < 1e-2).all())  # float16 sums of 100 classes
 
 
 def classes_axis(probs: Tensor) -> None:
@@ -29,16 +46,12 @@ def classes_axis(probs: Tensor) -> None:
     and those whose last axis is shorter than the classes'. Others cost nothing here.
     """
     batch, classes = probs.shape[:2]
-    if batch > 1 and (probs.ndim == 3 or classes > MANY) and _other_sums_to_one(probs, 0):
+    if batch > 1 and (probs.ndim == 3 or classes > MANY) and classes_lie_along(probs, 0):
         _not_the_classes(0, probs.shape[0], "for one image (C, *spatial) pass probs[None]")
-    elif probs.shape[-1] < classes and _other_sums_to_one(probs, -1):
+    elif probs.shape[-1] < classes and classes_lie_along(probs, -1):
         image = "; one image (H, W, C) is probs.movedim(-1, 0)[None]" if probs.ndim == 3 else ""
         last = f"for channels-last images pass probs.movedim(-1, 1){image}"
         _not_the_classes(probs.ndim - 1, probs.shape[-1], last)
-
-
-def _other_sums_to_one(probs: Tensor, axis: int) -> bool:
-    return sums_to_one(probs, axis) and not sums_to_one(probs, 1)
 
 
 def _not_the_classes(axis: int, length: int, advice: str) -> None:

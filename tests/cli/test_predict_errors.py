@@ -111,7 +111,7 @@ BAD_FILES = {
         "if they are logits, apply softmax or sigmoid first",
     ),
     "last.npy": (
-        lambda p: np.save(p, np.linspace([0.1] * 20, [0.9] * 20, 2).T.reshape(4, 5, 2)),
+        lambda p: np.save(p, np.linspace([0.1, 0.9], [0.8, 0.2], 20).reshape(4, 5, 2)),
         "the values sum to 1 along another axis than the classes' (of length 2, not 4): check",
     ),
     "noise.npz": (lambda p: p.write_bytes(b"noise"), "not a readable npz file: truncated or"),

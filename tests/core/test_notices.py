@@ -157,6 +157,13 @@ def test_images_that_complement_one_another_are_left_alone() -> None:
     assert notices(lambda: RankSEG("dice")(both)) == []  # they sum to 1 along both axes
 
 
+def test_an_image_of_ones_beside_one_of_zeros_is_left_alone() -> None:
+    ones = torch.ones(1, 5, 40)
+    assert notices(lambda: RankSEG("dice", "multilabel")(torch.cat([ones, 0 * ones]))) == []
+    few = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert notices(lambda: RankSEG("dice", "multilabel")(torch.cat([few, 1 - few]))) == []
+
+
 @pytest.mark.parametrize("probs", [TWICE, wrong("one image")], ids=["twice", "axes"])
 def test_graphs_are_not_disturbed(probs: Tensor) -> None:
     decide = RankSEG("dice")
@@ -170,7 +177,7 @@ def test_the_meaning_of_usual_shapes_costs_no_look(monkeypatch: pytest.MonkeyPat
     def look(*given: object) -> bool:
         raise AssertionError("the values were read")
 
-    monkeypatch.setattr("rankseg.validation.axes.sums_to_one", look)
+    monkeypatch.setattr("rankseg.validation.axes.classes_lie_along", look)
     for shape in ((2, 19, 32, 64), (1, 3, 8, 8, 8), (1, 150, 160, 160), (1, 2, 100)):
         RankSEG("dice")(torch.rand(shape).softmax(1))
     with pytest.raises(AssertionError, match="were read"):
