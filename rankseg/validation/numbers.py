@@ -6,6 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
+from torch import Tensor
+
+from rankseg.validation.tensors import plain_tensor
+
 
 def real(argument: str, value: object, expected: str) -> float:
     """Return a float out of any real number; bools are none."""
@@ -85,7 +89,8 @@ def plain_numbers(argument: str, values: object, kind: type = Real) -> None:
 
 def sequence(argument: str, value: object, expected: str) -> list[object]:
     """Return what a sequence holds, arrays and tensors of one axis included; it is not empty."""
-    plain = value.tolist() if hasattr(value, "tolist") else value
+    given = plain_tensor(argument, value) if isinstance(value, Tensor) else value
+    plain = given.tolist() if hasattr(given, "tolist") else given
     if not isinstance(plain, Sequence) or isinstance(plain, (str, bytes)):
         raise TypeError(f"{argument} must be {expected}; got {type(value).__name__} {value!r}")
     if not plain:

@@ -57,6 +57,16 @@ from rankseg.functional import rankseg
             r"\[0, 1\] or a sequence of them; got str",
         ),
         ({"pruning_prob": ()}, ValueError, r"pruning_prob must have a number for each class"),
+        (
+            {"pruning_prob": torch.tensor([0.5, 1.0]).to_sparse()},
+            TypeError,
+            r"^pruning_prob must be a dense tensor with values; got a (torch.)?sparse_coo",
+        ),
+        (
+            {"class_weights": torch.ones(2, device="meta")},
+            TypeError,
+            r"^class_weights must be a dense tensor with values; got a meta tensor$",
+        ),
         ({"pruning_prob": [0.5, 2]}, ValueError, r"of every class must lie in \[0, 1\]; got 2"),
         ({"pruning_prob": [0.5, "a"]}, TypeError, r"of every class must be a number.*got str 'a'"),
         ({"class_weights": 1.0}, TypeError, r"None or a sequence of numbers >= 0; got float 1.0"),
