@@ -54,8 +54,15 @@ def memory(shape, mode, dtype="float32", smooth=0.0, backend="auto", activation=
     return extra, result, probs
 
 
+def nightly(*shape):
+    """A shape that tells little that the others do not; each measurement takes a process."""
+    return pytest.param(shape, marks=pytest.mark.slow)
+
+
 @linux
-@pytest.mark.parametrize("shape", [(1, 150, 256, 256), (1, 1, 4096, 4096), (64, 12, 128, 128)])
+@pytest.mark.parametrize(
+    "shape", [(1, 150, 256, 256), nightly(1, 1, 4096, 4096), (64, 12, 128, 128)]
+)
 @pytest.mark.parametrize("mode", ["multilabel", "multiclass"])
 def test_plain_torch(shape, mode):
     extra, result, _ = memory(shape, mode, backend="torch")
@@ -67,10 +74,10 @@ def test_plain_torch(shape, mode):
     "shape",
     [
         (1, 19, 512, 1024),
-        (2, 21, 512, 512),
+        nightly(2, 21, 512, 512),
         (1, 150, 512, 512),
-        (1, 2, 1024, 1024),
-        (1, 3, 128, 128, 128),
+        nightly(1, 2, 1024, 1024),
+        nightly(1, 3, 128, 128, 128),
         (1, 1, 2048, 2048),
     ],
 )
@@ -91,7 +98,9 @@ def test_other_types_and_smoothing(dtype, smooth):
 
 @linux
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("shape", [(1, 19, 512, 1024), (1, 2, 1024, 1024), (1, 3, 128, 128, 128)])
+@pytest.mark.parametrize(
+    "shape", [(1, 19, 512, 1024), (1, 2, 1024, 1024), nightly(1, 3, 128, 128, 128)]
+)
 @pytest.mark.parametrize("mode", ["multilabel", "multiclass"])
 def test_logits(shape, activation, mode):
     """No array of probabilities: for a softmax two numbers a pixel, for many classes two rows."""
