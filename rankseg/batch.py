@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -238,10 +239,19 @@ class _Together:
 def _run_one(job: Job, work: Work) -> list[dict[str, Any]]:
     if job.target.exists() and not work.overwrite:
         raise FileError(f"{job.target} exists already: use --overwrite to replace it")
-    with job.opens(job.source, work.reading) as opened:
+    with _named(job.source), job.opens(job.source, work.reading) as opened:
         rows: list[dict[str, Any]] = []
         opened.write(job.target, _answer(opened, job, work, rows))
         return rows
+
+
+@contextmanager
+def _named(source: Path) -> Iterator[None]:
+    """Let warnings say which file they are about."""
+    with warnings.catch_warnings(record=True) as given:
+        yield
+    for one in given:
+        warnings.warn(f"{source}: {one.message}", one.category, stacklevel=2)
 
 
 def _answer(opened: Input, job: Job, work: Work, rows: list[dict[str, Any]]) -> Answer:
@@ -270,6 +280,8 @@ def _solve(image: Tensor, index: int, work: Work) -> Segmentation:
         return work.decide.solve(image)
     except ValueError as error:
         where = f"image {index}: " if work.reading.layout.batched else ""
+        if work.reading.scale is not None and "must lie in [0, 1]" in str(error):
+            where += f"after --scale {work.reading.scale:g}, "
         raise ValueError(f"{where}{error}") from error
 
 

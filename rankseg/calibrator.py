@@ -92,7 +92,7 @@ class Calibrator:
         """Calibrated probabilities of a tensor whose shape and type are checked."""
         validation.number_of_classes(values.shape[1], self.classes, "the calibrator")
         wide = values if values.dtype == torch.float64 else values.float()
-        pixels = wide.flatten(2)
+        pixels = wide.flatten(2).contiguous()  # or the last bits depend on the strides
         if self.kind == "softmax":
             found = self._softmax(_log(pixels, activation))
         elif self.kind == "sigmoid":
@@ -191,7 +191,7 @@ def _probability(values: Tensor, activation: str) -> Tensor:
     elif activation == "sigmoid":
         values = values.sigmoid()
     low, high = values.amin(2), values.amax(2)
-    validation.probability_range(low, high, activation)
+    validation.probability_range(low, high, activation, values.shape[2])
     return values
 
 
@@ -200,13 +200,15 @@ def _log(values: Tensor, activation: str) -> Tensor:
     if activation == "none":
         return log_probability(_probability(values, activation), activation)
     log = log_probability(values, activation)
-    validation.probability_range(log.amin(2).exp(), log.amax(2).exp(), activation)
+    low, high = log.amin(2).exp(), log.amax(2).exp()
+    validation.probability_range(low, high, activation, values.shape[2])
     return log
 
 
 def _logit(values: Tensor, activation: str) -> Tensor:
     if activation == "sigmoid":
-        validation.probability_range(values.amin(2).sigmoid(), values.amax(2).sigmoid(), activation)
+        low, high = values.amin(2).sigmoid(), values.amax(2).sigmoid()
+        validation.probability_range(low, high, activation, values.shape[2])
         return values
     return torch.logit(_probability(values, activation))
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +19,8 @@ import typer
 from rankseg.cli.wording import as_typed
 
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+SHOWN = 5
+"""Failures or warnings for one reason that a terminal shows."""
 
 Item = TypeVar("Item")
 
@@ -29,8 +32,11 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 @contextmanager
-def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
-    """Show these exceptions as one line, and end the command with the code."""
+def ends_with(code: int, *kinds: type[Exception], of_options: bool = True) -> Iterator[None]:
+    """Show these exceptions as one line, and end the command with the code.
+
+    What is said of the entries of a file, not of options, is shown as it is.
+    """
     try:
         yield
     except typer.Exit:  # a RuntimeError; what ends the command has been said
@@ -39,7 +45,8 @@ def ends_with(code: int, *kinds: type[Exception]) -> Iterator[None]:
         from rankseg.files import describe
 
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        fail(f"{where}{as_typed(describe(error))}", code)
+        said = describe(error)
+        fail(f"{where}{as_typed(said) if of_options else said}", code)
 
 
 def plain(text: str) -> str:
@@ -62,14 +69,21 @@ def encodable() -> None:
 
 
 def warn_in_one_line() -> None:
-    """Show a warning as one line of ours, the same one once; lines of code are no news."""
-    said = set()
+    """Show a warning as one line of ours; who watches sees a few that differ by the file only."""
+    said: set[str] = set()
+    seen: Counter[str] = Counter()
 
     def show(message: Warning | str, *where: object, **to: object) -> None:
         text = plain(as_typed(" ".join(str(message).split())))
-        if text not in said:
-            typer.echo(f"rankseg: warning: {text}", err=True)
+        if text in said:
+            return
         said.add(text)
+        kind = text.rpartition(": ")[2]
+        seen[kind] += 1
+        if seen[kind] == SHOWN + 1 and watched():
+            text = "and more files, for the same reason; 2> FILE keeps all"
+        if seen[kind] <= SHOWN + 1 or not watched():
+            typer.echo(f"rankseg: warning: {text}", err=True)
 
     warnings.showwarning = show
 

@@ -27,7 +27,8 @@ FIRST = re.compile(f"^{NAME}(?= (?:must|is|has|count) )")
 def as_typed(message: str) -> str:
     """``name='value'`` as ``--name value``, and names of arguments as options."""
     message = SCALED.sub(r"say --scale \1 if", GIVEN.sub(_given, message))
-    for pattern in (QUOTED, UNDERSCORED, FIRST):
+    quoted = (QUOTED,) if "takes no parameter" in message else ()  # else of what was typed, or read
+    for pattern in (*quoted, UNDERSCORED, FIRST):
         message = pattern.sub(lambda found: _option(found["name"]), message)
     return message
 

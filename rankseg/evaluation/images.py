@@ -112,7 +112,7 @@ def checked_probabilities(image: Image, activation: str) -> Tensor:
             raise ValueError("softmax over one channel is 1 everywhere; use activation='sigmoid'")
         probs = probabilities(image, activation)
         rows = probs.flatten(2)
-        validation.probability_range(rows.amin(2), rows.amax(2), activation)
+        validation.probability_range(rows.amin(2), rows.amax(2), activation, rows.shape[2])
     except ValueError as error:
         raise PairError(image.name, str(error)) from error
     return probs

@@ -36,11 +36,25 @@ def cached(compiled: Any) -> Any:
 
 _compiling = threading.RLock()
 
+
+def _wait() -> None:
+    """Wait until nothing is compiled; were Ctrl-C raised here, Python would drop it and fork."""
+    while True:
+        try:
+            _compiling.acquire()
+            return
+        except KeyboardInterrupt:
+            continue
+
+
+def _afresh() -> None:
+    global _compiling
+    _compiling = threading.RLock()
+
+
 if hasattr(os, "register_at_fork"):  # a child would find locks taken by threads that it has not
     os.register_at_fork(
-        before=_compiling.acquire,
-        after_in_parent=_compiling.release,
-        after_in_child=_compiling.release,
+        before=_wait, after_in_parent=lambda: _compiling.release(), after_in_child=_afresh
     )
 
 

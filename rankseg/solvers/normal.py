@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rankseg.profile import Floats
 from rankseg.refined_normal import quantile
-from rankseg.solvers.normal_scores import Ba, Masks
+from rankseg.solvers.normal_scores import Ba, Masks, a_score
 from rankseg.solvers.row import Optimum, Row
 
 _BLOCK = 65536  # band values per block of prefix weights
@@ -108,7 +108,7 @@ def _search(row: Row, terms: Ba, low: float, high: float) -> Optimum | None:
     run_end = np.append(band, low) != np.append(high, band)
     run_end[0] = True
     best = first + int(np.where(run_end, estimate, -np.inf)[first:].argmax())
-    score = float(terms.scores(prefixes.masks(np.array([best])))[0])
+    score = a_score(terms.scores(prefixes.masks(np.array([best]))))
     return Optimum(float(np.append(band, low)[best]), int(volumes[best]), score)
 
 

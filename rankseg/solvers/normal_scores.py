@@ -217,4 +217,9 @@ def mask_score(terms: Ba, inside: Row, outside: Row, volume: int) -> float:
         outside.moments()[None],
         terms.weight(inside)[None],
     )
-    return float(terms.scores(masks)[0])
+    return a_score(terms.scores(masks))
+
+
+def a_score(approximate: Floats) -> float:
+    """Score of one mask, at most 1, which the approximation may exceed in short rows."""
+    return min(float(approximate[0]), 1.0)

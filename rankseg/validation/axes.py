@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from rankseg.validation.notices import notice
@@ -9,29 +10,37 @@ from rankseg.validation.notices import notice
 MANY = 32
 """Classes from which on a batch is looked at: more are as probably rows of a volume."""
 
-
 ENOUGH = 16
 """Pixels that tell: fewer sum to 1 by chance, or were made up for a test."""
 
+WIDE, NARROW = 16, 6
+"""Places looked at along one axis, and along each of several."""
+
 
 def classes_lie_along(values: Tensor, axis: int) -> bool:
-    """Whether values sum to 1 along an axis and not along the second, in a corner 4 wide.
+    """Whether values sum to 1 along an axis and not along the second, at places all over.
 
     Pixels that are all alike tell nothing: so are those of an image of ones and one of zeros.
     """
-    if not values.numel() or values.shape[axis] == 1:
+    if not values.numel():
         return False
-    pixels = _corner(values, axis)
+    pixels = _pixels(values, axis)
     if pixels.shape[1] < ENOUGH or bool((pixels == pixels[:, :1]).all()):
         return False
-    return _ones(pixels) and not _ones(_corner(values, 1))
+    return _ones(pixels) and not _ones(_pixels(values, 1))
 
 
-def _corner(values: Tensor, axis: int) -> Tensor:
-    """Numbers along the axis, of each pixel of a corner, (length, pixels)."""
-    for other in range(values.ndim):
-        if other != axis % values.ndim:
-            values = values.narrow(other, 0, min(4, values.shape[other]))
+def _pixels(values: Tensor, axis: int) -> Tensor:
+    """Numbers along the axis of some pixels, (length, pixels).
+
+    These are far apart: neighbours are alike at a border, and where maps were enlarged.
+    """
+    others = [other for other in range(values.ndim) if other != axis % values.ndim]
+    most = WIDE if len(others) < 3 else NARROW
+    for other in others:
+        length = values.shape[other]
+        places = torch.linspace(0, length - 1, min(length, most), device=values.device)
+        values = values.index_select(other, places.round().long())
     return values.movedim(axis, 0).flatten(1).double()
 
 

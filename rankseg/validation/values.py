@@ -56,8 +56,12 @@ def _advice_on_range(low: float, high: float) -> str:
     if low > -1e-3 and high < 1.001:
         return "clamp(0, 1) if this is rounding"
     logits = "apply softmax or sigmoid first, or say activation='softmax' or 'sigmoid'"
+    if low < 0.0:
+        return logits
+    if high <= 10.0:
+        return f"labels are no probabilities; if they are logits, {logits}"
     for most, kind in ((100, "percent"), (255, "8-bit values"), (65535, "16-bit values")):
-        if low >= 0.0 and high < most + 0.5:
+        if high < most + 0.5:
             scaled = f"divide by {most} if they are {kind}; labels are no probabilities"
             return f"{scaled}; if they are logits, {logits}"
     return logits
@@ -72,8 +76,8 @@ def _activated_once(low: float, high: float, classes: int, activation: str) -> N
         ends = f"the range from {bottom:.3g} to {top:.3g}"
         if activation == "none":
             notice(
-                f"probs fill {ends}, as {name} applied twice does: pass the probabilities, or the "
-                f"logits with activation={name!r}"
+                f"probs fill {ends}, as {name} applied twice does; if so, pass the probabilities, "
+                f"or the logits with activation={name!r}"
             )
         elif activation == name:
             notice(

@@ -47,7 +47,7 @@ def test_progress_bar_is_seen_on_a_terminal_only(run, saved, tmp_path, out, monk
     assert "2/2" in text
 
 
-def test_a_warning_is_one_line_for_all_files(run, tmp_path, out):
+def test_a_warning_is_one_line_and_names_the_file(run, tmp_path, out):
     logits = 8 * np.random.default_rng(3).normal(size=(3, 80, 80))
     for _ in range(2):  # softmax, twice
         logits = np.exp(logits) / np.exp(logits).sum(0)
@@ -57,9 +57,12 @@ def test_a_warning_is_one_line_for_all_files(run, tmp_path, out):
         warnings.simplefilter("default")
         code, text = run("predict", tmp_path / "a.npy", tmp_path / "b.npy", "--output", out)
     assert code == 0
+    why = (
+        "probs fill the range from 0.212 to 0.576, as softmax applied twice does; if so, pass the "
+        "probabilities, or the logits with --activation softmax"
+    )
     assert text.splitlines() == [
-        "rankseg: warning: probs fill the range from 0.212 to 0.576, as softmax applied twice "
-        "does: pass the probabilities, or the logits with --activation softmax",
+        *(f"rankseg: warning: {tmp_path / name}: {why}" for name in ("a.npy", "b.npy")),
         f"wrote 2 files to {out}",
     ]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
 import pytest
+import torch
 
+from rankseg import RankSEG
 from rankseg.cli.wording import as_typed
 
 PYTHON = re.compile(r"\b[a-z_]+=['\w(]|(?<![-\w/])(?!max_score)[a-z]+_[a-z_]+\b")
@@ -42,7 +45,7 @@ def test_arguments_become_options(said, typed):
     [
         *("probs/class_weights/a.npy: empty", "void_index.npz has no key", "the metric is fine"),
         *("my_output_mode", "a=1", "x.output_mode", "unknown suffix '.key'"),
-        "labels must be integers",
+        *("labels must be integers", "holds several arrays: 'metric', 'scale'", "got 'scale'"),
     ],
 )
 def test_names_of_files_and_plain_words_stay(text):
@@ -116,3 +119,32 @@ def test_logits_are_told_the_option_once(run, tmp_path, out):
         assert code == 1
         assert text.count("--activation") == 1, text
         assert "activation=" not in text
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ({}, "is no decision rule: it lacks "),
+        ({"smooth": 1.0}, "a rule takes no parameter 'smooth'; parameters: 'output_mode'"),
+    ],
+)
+def test_entries_of_a_file_are_no_options(run, saved, out, tmp_path, entries, says):
+    rule = RankSEG("dice", aggregation="dataset").decide([torch.rand(1, 3, 9)])
+    rule.save(tmp_path / "rule.json")
+    content = json.loads((tmp_path / "rule.json").read_text())
+    if entries:
+        content |= entries
+    else:
+        del content["output_mode"]
+    (tmp_path / "rule.json").write_text(json.dumps(content))
+    code, text = run("predict", saved, "--output", out, "--rule", tmp_path / "rule.json")
+    assert code == 2
+    assert says in text
+    assert "--output-mode" not in text
+
+
+def test_scaled_values_are_not_told_the_same_scale(run, tmp_path, out):
+    np.save(tmp_path / "p.npy", np.arange(48, dtype=np.uint8).reshape(3, 4, 4) * 5)
+    text = run("predict", tmp_path / "p.npy", "--output", out, "--scale", 100)[1]
+    assert "after --scale 100, probs must lie in [0, 1], got min=0, max=2.3" in text
+    assert "say --scale" not in text

@@ -282,3 +282,13 @@ def test_what_is_shown_fits_a_line():
     line = Calibrator("sigmoid", slope=(0.5,), offset=(1.0,))
     assert repr(line) == "Calibrator(kind='sigmoid', slope=(0.5,), offset=(1.0,))"
     assert repr(RankSEG("dice", calibrator=line)).count("sigmoid") == 1
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_layouts_are_calibrated_to_the_same_bits(kind):
+    """Torch computes exponentials in another way where a tensor has strides."""
+    one = torch.rand(1, 1, 133, generator=torch.Generator().manual_seed(0)).expand(1, 3, 133)
+    apart = torch.rand(2, 133, 3, generator=torch.Generator().manual_seed(1)).movedim(-1, 1)
+    calibrator = Calibrator(kind, (0.3,) * 3, (0.1,) * 3)
+    for probs in (one, apart, apart[..., ::2]):
+        assert torch.equal(calibrator(probs), calibrator(probs.contiguous()))

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from simulated import smooth_logits
 from torch import Tensor
 
 from rankseg import RankSEG, expected_score
 from rankseg.functional import rankseg
+from rankseg.layout import check_classes_axis
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -34,7 +36,7 @@ def test_softmax_twice(classes: int, dtype: torch.dtype) -> None:
     once = logits(classes).softmax(1).to(dtype)
     ends = f"from {1 / (math.e + classes - 1):.3g} to {math.e / (math.e + classes - 1):.3g}"
     (text,) = notices(lambda: RankSEG("dice")(once.softmax(1)))
-    assert text.startswith(f"probs fill the range {ends}, as softmax applied twice does: pass the")
+    assert text.startswith(f"probs fill the range {ends}, as softmax applied twice does; if so")
     (text,) = notices(lambda: RankSEG("dice", activation="softmax")(once))
     assert text.startswith(f"softmax of the logits fills the range {ends}, as softmax of prob")
     assert text.endswith("leave out activation='softmax'")
@@ -73,7 +75,7 @@ COUNTED = torch.ones(2, 64, 64, dtype=torch.bool).index_fill(0, torch.tensor(1),
     ids=["function", "solve", "torch", "dataset", "valid_mask", "tiles", "one pass", "score"],
 )
 def test_every_door_says_it_once(call: Callable[[], object]) -> None:
-    assert [text.split(": ")[0] for text in notices(call)] == [
+    assert [text.split("; ")[0] for text in notices(call)] == [
         "probs fill the range from 0.212 to 0.576, as softmax applied twice does"
     ]
 
@@ -101,6 +103,11 @@ def unsure_maps() -> Iterator[Tensor]:
 
 def test_unsure_networks_are_left_alone() -> None:
     assert notices(lambda: [RankSEG("iou", "multilabel")(probs) for probs in unsure_maps()]) == []
+
+
+def test_a_range_that_ends_somewhat_inside_is_left_alone() -> None:
+    one = torch.linspace(0.29, 0.71, 80 * 80).reshape(1, 1, 80, 80)
+    assert notices(lambda: RankSEG("dice")(torch.cat([one, 1 - one], 1))) == []
 
 
 def test_small_crops_are_left_alone() -> None:
@@ -138,6 +145,25 @@ def test_another_axis_is_the_classes(name: str, text: str, dtype: torch.dtype) -
         RankSEG("dice")(probs)
     with pytest.warns(UserWarning, match=text):
         expected_score(probs, torch.zeros(probs.shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 19])
+@pytest.mark.parametrize("factor", [8, 16])
+def test_axes_of_enlarged_maps(classes: int, factor: int) -> None:
+    """Whose pixels at a corner are all alike."""
+    small = torch.randn(1, classes, 20, 20, generator=torch.Generator().manual_seed(0)) * 4
+    probs = F.interpolate(small, scale_factor=factor, mode="bilinear").softmax(1)
+    assert notices(lambda: RankSEG("dice")(probs)) == []
+    for given in (probs[0], probs[0].movedim(0, -1), probs.movedim(1, -1)):
+        assert len(notices(lambda given=given: RankSEG("dice")(given))) == 1
+    with pytest.raises(ValueError, match="sum to 1 along another axis"):
+        check_classes_axis(probs[0].movedim(0, -1)[None])
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_tokens_with_their_classes_last(images: int) -> None:
+    probs = torch.randn(images, 400, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    assert len(notices(lambda: RankSEG("dice")(probs))) == 1
 
 
 @pytest.mark.parametrize(

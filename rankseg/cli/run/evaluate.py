@@ -104,7 +104,7 @@ def _solvers(
         if labels and not scores.include_background:
             one |= {"include_background": False}
     if calibrator is not None:
-        fitted = Calibrator.load(calibrator)
+        fitted = _loaded(Calibrator.load, calibrator)
         for name, raw in [(usual[0], {"metric": "acc", "solver": usual[1]}), *options.items()]:
             options[f"{name}, calibrated"] = {**raw, "calibrator": fitted}
     common: dict[str, Any] = {
@@ -123,5 +123,10 @@ def _from_files(
     for name, path in zip(names, paths, strict=True):
         if name in taken or name in found:
             raise ValueError(f"--{kind}: two contenders are called {name!r}: rename {path}")
-        found[name] = load(path)
+        found[name] = _loaded(load, path)
     return found
+
+
+def _loaded(load: Callable[[Path], Any], path: Path) -> Any:
+    with ends_with(USAGE, ValueError, TypeError, OSError, of_options=False):
+        return load(path)

@@ -16,6 +16,7 @@ from rankseg.calibrator import Calibrator
 from rankseg.cli.groups import FileOptions, FolderOptions, RuleOptions, SavedOptions
 from rankseg.cli.terminal import (
     FAILED,
+    SHOWN,
     USAGE,
     ends_with,
     fail,
@@ -34,8 +35,6 @@ from rankseg.rule import DecisionRule
 
 FILES = {*files.SUFFIXES, *files.LABEL_SUFFIXES, *files.TABLE_SUFFIXES}
 """Suffixes that no new folder has."""
-SHOWN = 5
-"""Failures for one reason that a terminal shows."""
 FOLDERS_SAY = {
     *("key", "channel_axis", "batched", "activation", "scale", "output_mode", "file_format"),
 }
@@ -116,9 +115,9 @@ def _work(
     """What is done to every file."""
     decide = _decider(how, folders)
     decide = decide if saved.tuned is None else _tuned(saved.tuned)
+    rule = None if saved.rule is None else _rule(saved.rule)
     with ends_with(USAGE, ValueError, OSError):
         axis = parse_axis(asked.channel_axis)
-        rule = None if saved.rule is None else DecisionRule.load(saved.rule)
         batch.check_scale(asked.scale)
         batch.check_rule_file(saved.save_rule, asked.overwrite)
         if folders is not None:
@@ -153,15 +152,20 @@ def _decider(how: RuleOptions, folders: Folders | None) -> RankSEG:
 
 
 def _calibrator(path: Path) -> Calibrator:
-    with ends_with(USAGE, ValueError, OSError):
+    with ends_with(USAGE, ValueError, OSError, of_options=False):
         return Calibrator.load(path)
+
+
+def _rule(path: Path) -> DecisionRule:
+    with ends_with(USAGE, ValueError, OSError, of_options=False):
+        return DecisionRule.load(path)
 
 
 def _tuned(path: Path) -> RankSEG:
     """What tune chose; a file that is none is a usage error."""
     from rankseg.evaluation.tuned import TunedRankSEG
 
-    with ends_with(USAGE, ValueError, TypeError, OSError):
+    with ends_with(USAGE, ValueError, TypeError, OSError, of_options=False):
         return TunedRankSEG.load(path).best_
 
 
