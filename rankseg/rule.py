@@ -200,7 +200,10 @@ def _check(rule: DecisionRule) -> None:
     if not all(abs(number) < math.inf for number in (*rule.slope, *rule.offset)):
         raise ValueError("slope and offset must be finite")
     if not all(number < 1 for number in rule.bend):
-        raise ValueError(f"bend must be below 1; got {rule.bend}")
+        raise ValueError(
+            f"bend must be below 1; got {rule.bend}: under tversky with a large beta, a class "
+            "whose probabilities sum to less than a pixel has no rule; predict decides such images"
+        )
     if len(rule.regret) not in (0, rule.classes) or not all(lost >= 0 for lost in rule.regret):
         raise ValueError(f"regret must be at least 0, a number per class; got {rule.regret}")
     if rule.calibrator is not None:
