@@ -22,7 +22,7 @@ def classes_lie_along(values: Tensor, axis: int) -> bool:
 
     Pixels that are all alike tell nothing: so are those of an image of ones and one of zeros.
     """
-    if not values.numel():
+    if not values.numel() or values.shape[axis] == 1:  # ones along it are no sign
         return False
     pixels = _pixels(values, axis)
     if pixels.shape[1] < ENOUGH or bool((pixels == pixels[:, :1]).all()):

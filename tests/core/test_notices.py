@@ -186,6 +186,8 @@ def test_images_that_complement_one_another_are_left_alone() -> None:
 def test_an_image_of_ones_beside_one_of_zeros_is_left_alone() -> None:
     ones = torch.ones(1, 5, 40)
     assert notices(lambda: RankSEG("dice", "multilabel")(torch.cat([ones, 0 * ones]))) == []
+    sure = 1 - torch.rand(4, 3, 6, 1, generator=torch.Generator().manual_seed(0)) / 1000
+    assert notices(lambda: RankSEG("dice", "multilabel")(sure)) == []  # along the last axis alone
     few = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0))
     assert notices(lambda: RankSEG("dice", "multilabel")(torch.cat([few, 1 - few]))) == []
 

@@ -20,7 +20,11 @@ TritonField = triton_cuda.TritonField
 
 @pytest.mark.timeout(900)  # half a minute of work each
 @pytest.mark.parametrize(
-    "part", ["reductions or layouts or sizes", "logits or surface or many_classes", "others"]
+    "part",
+    [
+        *("reductions or layouts or sizes", "logits and 32 or surface or many_classes", "others"),
+        pytest.param("logits", marks=pytest.mark.slow),
+    ],
 )
 def test_interpreted(part):
     """``interpreted_triton.py``, in a process in which triton interprets."""
