@@ -247,11 +247,12 @@ def _run_one(job: Job, work: Work) -> list[dict[str, Any]]:
 
 @contextmanager
 def _named(source: Path) -> Iterator[None]:
-    """Let warnings say which file they are about."""
+    """Let warnings about values say which file they are about; others are about the machine."""
     with warnings.catch_warnings(record=True) as given:
         yield
     for one in given:
-        warnings.warn(f"{source}: {one.message}", one.category, stacklevel=2)
+        about = f"{source}: " if one.category is UserWarning else ""
+        warnings.warn(f"{about}{one.message}", one.category, stacklevel=2)
 
 
 def _answer(opened: Input, job: Job, work: Work, rows: list[dict[str, Any]]) -> Answer:
